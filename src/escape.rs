@@ -1,6 +1,7 @@
 //! Escapes text from outside before it is printed: archives, registries and engines must not control a terminal
 //! or forge a line of output.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Displays text with control characters, line breaks and bidirectional overrides escaped.
@@ -28,6 +29,31 @@ pub fn is_hostile(char: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{061c}')
 }
 
+/// Replaces passwords in `user:password@host`, in text that was given as a name or an address and is none.
+pub fn without_passwords(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return text.into();
+    }
+    let words = text.split_inclusive(char::is_whitespace);
+    words.map(without_password).collect::<String>().into()
+}
+
+/// Replaces the password of one word.
+fn without_password(word: &str) -> Cow<'_, str> {
+    let is_digest = |rest: &str| ["sha256:", "sha512:"].iter().any(|name| rest.starts_with(name));
+    let mut ends = word.rmatch_indices('@').map(|(at, _)| at);
+    let end = ends.find(|at| word.get(at + 1..).is_some_and(|rest| !is_digest(rest)));
+    let parts = end.and_then(|end| word.split_at_checked(end));
+    let Some((before, after)) = parts else {
+        return word.into();
+    };
+    let scheme = before.find("://").map_or(0, |at| at + 3);
+    match before.get(scheme..).and_then(|user| user.find(':')) {
+        Some(colon) => format!("{}***{after}", before.get(..=scheme + colon).unwrap_or_default()).into(),
+        None => word.into(),
+    }
+}
+
 /// Quotes a word for a shell, for commands that can be pasted.
 pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
@@ -39,7 +65,32 @@ pub fn shell_word(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Escaped;
+    use super::{Escaped, without_passwords};
+
+    #[test]
+    fn passwords_are_replaced_and_digests_are_not() {
+        let digest = format!("app:1@sha256:{}", "a".repeat(64));
+        for (text, shown) in [
+            ("user:secret@h/x:1", "user:***@h/x:1"),
+            (
+                "'https://user:se/c@ret@h:5000/x:1' is none",
+                "'https://user:***@h:5000/x:1' is none",
+            ),
+            ("docker.io=https://user:secret@h", "docker.io=https://user:***@h"),
+            ("registry://user:secret@h.io/a", "registry://user:***@h.io/a"),
+            (
+                &format!("user:secret@h/{digest}"),
+                &format!("user:***@h/{digest}"),
+            ),
+            (
+                &format!("127.0.0.1:5000/{digest} is missing"),
+                &format!("127.0.0.1:5000/{digest} is missing"),
+            ),
+            ("someone@host: who", "someone@host: who"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
+    }
 
     #[test]
     fn nothing_acts_on_the_terminal() {

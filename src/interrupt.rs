@@ -1,8 +1,9 @@
 //! Stops work on a signal: a flag that long loops check, and cleanup that runs before the process dies by the
 //! signal. Without [`Interrupt::install`] nothing is ever interrupted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -23,8 +24,7 @@ struct State {
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
     remarks: Mutex<Vec<String>>,
-    /// Number of [`Hold`]s.
-    holds: Mutex<usize>,
+    holds: Mutex<Holds>,
     released: Condvar,
     /// Number of [`Cleanup`]s.
     cleanups: Mutex<usize>,
@@ -34,6 +34,23 @@ struct State {
 /// How long a signal waits for those who clean up by themselves.
 const CLEANUP_TIME: Duration = Duration::from_secs(5);
 
+/// What must be finished before a signal takes effect.
+#[derive(Default)]
+struct Holds {
+    /// What is left undone if it is not finished, by the numbers of the [`Hold`]s.
+    unfinished: BTreeMap<u64, String>,
+    /// Whether they are waited for no longer.
+    is_given_up: bool,
+}
+
+impl Holds {
+    fn delay(&self) -> bool {
+        !self.is_given_up && !self.unfinished.is_empty()
+    }
+}
+
+/// Signals within this time of the first are taken for the same one: `timeout` sends it to the process and to its group.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 /// How often a pause checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -46,7 +63,10 @@ pub struct Guard {
 
 /// Delays the effect of a signal while it lives.
 #[must_use]
-pub struct Hold<'i>(&'i Interrupt);
+pub struct Hold<'i> {
+    interrupt: &'i Interrupt,
+    id: u64,
+}
 
 /// Delays the end of the process after a signal while it lives, for a few seconds at most.
 #[must_use]
@@ -57,10 +77,16 @@ impl Interrupt {
     /// with the signal and their remarks, and dies by the signal. SIGXFSZ is ignored, so that writing beyond
     /// `ulimit -f` is an error instead.
     ///
+    /// If a [`Hold`] delays that, `held` is called with the signal, and a second signal ends the wait.
+    ///
     /// # Errors
     ///
     /// If signal handlers cannot be installed.
-    pub fn install(&self, report: impl FnOnce(i32, &[String]) + Send + 'static) -> std::io::Result<()> {
+    pub fn install(
+        &self,
+        held: impl FnOnce(i32) + Send + 'static,
+        report: impl FnOnce(i32, &[String]) + Send + 'static,
+    ) -> std::io::Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -70,6 +96,10 @@ impl Interrupt {
             .spawn(move || {
                 if let Some(signal) = signals.forever().next() {
                     this.0.signal.store(signal, Ordering::SeqCst);
+                    if this.holds().delay() {
+                        held(signal);
+                        this.end_holds_by_another(signals);
+                    }
                     this.stop();
                     report(signal, &this.remarks());
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -107,8 +137,14 @@ impl Interrupt {
     /// [`Cleanup`] after.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
-        let holds = self.0.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.0.released.wait_while(holds, |holds| *holds > 0));
+        let waited = self.0.released.wait_while(self.holds(), |holds| holds.delay());
+        let unfinished: Vec<String> = waited
+            .unwrap_or_else(PoisonError::into_inner)
+            .unfinished
+            .values()
+            .cloned()
+            .collect();
+        unfinished.into_iter().for_each(|what| self.remark(what));
         loop {
             let action = self
                 .0
@@ -156,18 +192,20 @@ impl Interrupt {
         }
     }
 
-    /// Lets the caller finish what must not be left half done: a signal takes effect when the hold ends.
+    /// Lets the caller finish what must not be left half done: a signal takes effect when the hold ends. A second signal
+    /// ends it, and `unfinished` tells what is left.
     ///
     /// # Errors
     ///
     /// [`Error::Interrupted`] if a signal came before.
-    pub fn hold(&self) -> Result<Hold<'_>> {
-        let mut holds = self.0.holds.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn hold(&self, unfinished: String) -> Result<Hold<'_>> {
+        let mut holds = self.holds();
         if self.0.stopped.load(Ordering::SeqCst) {
             return Err(Error::Interrupted);
         }
-        *holds += 1;
-        Ok(Hold(self))
+        let id = self.0.next.fetch_add(1, Ordering::SeqCst);
+        holds.unfinished.insert(id, unfinished);
+        Ok(Hold { interrupt: self, id })
     }
 
     /// Lets the caller clean up by itself after a signal, once [`Interrupt::check`] has failed. A caller that takes too long
@@ -177,8 +215,27 @@ impl Interrupt {
         Cleanup(self)
     }
 
-    fn is_held(&self) -> bool {
-        *self.0.holds.lock().unwrap_or_else(PoisonError::into_inner) > 0
+    fn holds(&self) -> MutexGuard<'_, Holds> {
+        self.0.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has another signal end the wait for what must be finished.
+    fn end_holds_by_another(&self, mut signals: signal_hook::iterator::Signals) {
+        let (this, first) = (self.clone(), Instant::now());
+        let waiting = std::thread::Builder::new().name("second signal".into());
+        // Without a thread, the wait lasts until all is finished.
+        let _ = waiting.spawn(move || {
+            for _ in signals.forever() {
+                if first.elapsed() >= SAME_SIGNAL {
+                    this.give_up_holds();
+                }
+            }
+        });
+    }
+
+    fn give_up_holds(&self) {
+        self.holds().is_given_up = true;
+        self.0.released.notify_all();
     }
 
     /// Fails after a signal. Long loops call it between pieces of work.
@@ -187,7 +244,7 @@ impl Interrupt {
     ///
     /// [`Error::Interrupted`].
     pub fn check(&self) -> Result<()> {
-        if self.0.stopped.load(Ordering::SeqCst) && !self.is_held() {
+        if self.0.stopped.load(Ordering::SeqCst) && !self.holds().delay() {
             Err(Error::Interrupted)
         } else {
             Ok(())
@@ -214,9 +271,8 @@ pub fn pause(pause: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        let state = &self.0.0;
-        *state.holds.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        state.released.notify_all();
+        self.interrupt.holds().unfinished.remove(&self.id);
+        self.interrupt.0.released.notify_all();
     }
 }
 
@@ -293,14 +349,14 @@ mod tests {
                 move || interrupt.remark("stopped".into())
             })
             .keep();
-        let hold = interrupt.hold().unwrap();
+        let hold = interrupt.hold("it is not finished".into()).unwrap();
         std::thread::scope(|scope| {
             let stopping = scope.spawn(|| interrupt.stop());
             while !interrupt.0.stopped.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
             assert!(interrupt.check().is_ok());
-            assert!(interrupt.hold().is_err());
+            assert!(interrupt.hold(String::new()).is_err());
             std::thread::sleep(TICK);
             assert!(interrupt.remarks().is_empty());
             drop(hold);
@@ -328,6 +384,19 @@ mod tests {
             drop(cleanup);
             stopping.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_hold_that_is_given_up_tells_what_is_left() {
+        let interrupt = Interrupt::default();
+        let _hold = interrupt.hold("it is not finished".into()).unwrap();
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| interrupt.stop());
+            interrupt.give_up_holds();
+            stopping.join().unwrap();
+        });
+        assert!(interrupt.check().is_err());
+        assert_eq!(interrupt.remarks(), ["it is not finished"]);
     }
 
     #[test]

@@ -1,14 +1,10 @@
 //! `sealift inventory`.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use rustix::fs::FileType;
-use sealift::archive::writer;
 use sealift::containerd::Containerd;
-use sealift::dir::Located;
 use sealift::docker::{self, Docker};
 use sealift::host::{self, Engine};
 use sealift::image::names;
@@ -21,6 +17,7 @@ use sealift::{Error, Result};
 use super::bars;
 use super::containerd::ContainerdArgs;
 use super::engines;
+use super::files;
 use super::output::{Failure, Outcome, Output, document_bytes};
 use super::podman::{self, PodmanArgs};
 
@@ -123,7 +120,7 @@ impl Inventory {
         match self.output.as_deref().filter(|path| *path != Path::new("-")) {
             None => output.bytes(&bytes)?,
             Some(path) => {
-                write(path, &bytes)?;
+                files::write(path, &bytes)?;
                 report(output, path, &host, Digest::sha256(&bytes))?;
             }
         }
@@ -261,32 +258,6 @@ impl Found {
             self.engines.push(one);
         }
     }
-}
-
-/// Writes a file, which has its old or its new content at any moment. A device or FIFO is written like a pipe.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let target = writer::locate(path)?;
-    let kind = target.kind().map_err(Error::io("look at", path))?;
-    let written = match kind {
-        None | Some(FileType::RegularFile | FileType::Directory) => replace(&target, bytes),
-        Some(_) => target.open_special().and_then(|mut file| file.write_all(bytes)),
-    };
-    written.map_err(Error::io("write", path))
-}
-
-fn replace(target: &Located, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(&target.name);
-    name.push(".sealift-new");
-    // That of a run that was killed.
-    let _ = target.dir.remove_file(&name);
-    let mut file = target.dir.create_file(&name, 0o644)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let placed = written.and_then(|()| target.dir.rename(&name, &target.dir, &target.name));
-    if placed.is_err() {
-        let _ = target.dir.remove_file(&name);
-    }
-    placed.and_then(|()| target.dir.sync())
 }
 
 /// Reports what was written.

@@ -17,6 +17,7 @@
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`table`]: tables that fit the terminal
+//! - [`files`]: files that are replaced as a whole
 //! - [`rows`]: which names get a row of a table
 //! - [`size`]: sizes as people write them
 
@@ -29,6 +30,7 @@ mod doctor;
 mod documents;
 mod engines;
 mod exit;
+mod files;
 mod from;
 mod inventory;
 mod list;
@@ -59,6 +61,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sealift::Error;
 use sealift::error::{ErrorKind, Finding};
+use sealift::escape::{Escaped, without_passwords};
 use sealift::interrupt::Interrupt;
 
 use output::{Failure, Output};
@@ -129,12 +132,13 @@ pub fn main() -> ExitCode {
     };
     let interrupt = Interrupt::default();
     let output = Output::new(cli.global);
+    let held = move |signal| output.delayed(signal);
     let state = interrupt.clone();
     let report = move |signal, remarks: &[String]| match state.is_complete() {
         true => output.stopped(signal),
         false => output.interrupted(signal, remarks),
     };
-    if let Err(source) = interrupt.install(report) {
+    if let Err(source) = interrupt.install(held, report) {
         output.warn(&format!("signals are not handled: {source}"));
     }
     if output.is_json() && matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
@@ -192,7 +196,12 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         let error = Error::Usage { message, hint: None };
         let _ = output::print_document(&output::error_document(&error, &[]));
     }
-    let _ = error.print();
+    let text = error.to_string();
+    // An option's value may be an address with a password.
+    match without_passwords(&text) {
+        shown if shown == text => drop(error.print()),
+        shown => shown.lines().for_each(|line| eprintln!("{}", Escaped(line))),
+    }
     exit::status(Some(ErrorKind::Usage))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sealift::Error;
 use sealift::error::{ErrorKind, Finding};
-use sealift::escape::{Escaped, is_hostile};
+use sealift::escape::{Escaped, is_hostile, without_passwords};
 
 use super::{Global, exit, remedy};
 
@@ -178,6 +178,14 @@ impl Output {
         }
     }
 
+    /// Says that a signal takes effect later.
+    pub fn delayed(&self, signal: i32) {
+        let name = signal_name(signal);
+        self.warn(&format!(
+            "{name}: finishing first what must not be left half done; another signal ends it at once"
+        ));
+    }
+
     /// Reports that a signal ends the command, and what it leaves behind.
     pub fn interrupted(&self, signal: i32, remarks: &[String]) {
         let message = format!("interrupted by {}", signal_name(signal));
@@ -199,6 +207,7 @@ impl Output {
             Some(subject) if label != "hint" && !names(text, subject) => format!("{subject}: {text}"),
             _ => text.to_string(),
         };
+        let text = without_passwords(&text);
         let text = Escaped(&text);
         let mut err = io::stderr().lock();
         let _ = if self.color {
@@ -283,7 +292,8 @@ fn names(message: &str, subject: &str) -> bool {
 
 /// The hint of an error, with flags and commands.
 pub fn hint_of(error: &Error) -> Option<String> {
-    error.hint().as_ref().map(remedy::hint)
+    let hint = error.hint().as_ref().map(remedy::hint)?;
+    Some(without_passwords(&hint).into())
 }
 
 /// The message about a skipped image. The reason may begin with its name.
@@ -357,7 +367,7 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
 /// An error in a JSON document.
 pub fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
-        "message": error.to_string(),
+        "message": without_passwords(&error.to_string()),
         "hint": hint_of(error),
         "exit": exit::code(error.kind()),
         "code": match error { Error::Refused(finding) => Some(finding.problem.code()), _ => None },

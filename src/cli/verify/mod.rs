@@ -5,10 +5,8 @@
 //! - [`registry`]: images in registries
 //! - [`storage`]: the storage folder of a registry
 //! - [`metrics`]: results for Prometheus
-//! - [`files`]: files that are replaced as a whole
 
 mod archives;
-mod files;
 mod metrics;
 pub mod registry;
 pub mod storage;
@@ -28,6 +26,7 @@ use sealift::{Error, Result};
 
 use super::archive::{JobsArgs, ReadArgs};
 use super::exit;
+use super::files;
 use super::output::{Failure, Outcome, Output};
 use super::registry::RegistryArgs;
 use metrics::Metrics;
@@ -142,7 +141,8 @@ impl Verify {
         });
         let ended = self.verify(output, interrupt);
         // From here on, a signal waits. One that came before has its own metrics.
-        let _hold = interrupt.hold()?;
+        let unfinished = format!("{} still has the metrics of an earlier run", path.display());
+        let _hold = interrupt.hold(unfinished)?;
         match ended {
             Ok((failure, metrics)) => {
                 write(metrics, path, started)?;
@@ -220,5 +220,5 @@ impl Verify {
 
 fn write(mut metrics: Metrics, path: &Path, started: Instant) -> Result<()> {
     metrics.add_run(started.elapsed());
-    files::replace(path, metrics.text(path).as_bytes())
+    files::write(path, metrics.text(path).as_bytes())
 }

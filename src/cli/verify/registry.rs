@@ -13,10 +13,10 @@ use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, PlatformSelection, Reference};
 use sealift::registry::verify::{self as images, Depth, Options, Report, State};
 
-use super::files;
 use super::metrics::Metrics;
 use super::targets::Wanted;
 use crate::cli::bars;
+use crate::cli::files;
 use crate::cli::output::{Failure, Output, error_json, finding_json, hint_of};
 use crate::cli::registry::RegistryArgs;
 use crate::cli::size::Size;
@@ -85,7 +85,7 @@ impl Run<'_> {
         if let Some(path) = self.since {
             let state = images::next_state(&report, &options, SystemTime::now());
             let text = serde_json::to_vec_pretty(&state.to_json()).unwrap_or_default();
-            files::replace(path, &text)?;
+            files::write(path, &text)?;
         }
         let failure = unlisted.iter().map(Error::kind).max().max(report.failure());
         Ok((failure, metrics(&report, failure)))

@@ -42,7 +42,12 @@ impl Replacer<'_> {
             return fate(read, offer, repository);
         }
         // What is deleted is put back before a signal ends the process.
-        let hold = self.interrupt.hold()?;
+        let unfinished = format!(
+            "{}@{} is deleted and not put back; repair it again",
+            repository.familiar(),
+            blob.digest
+        );
+        let hold = self.interrupt.hold(unfinished)?;
         if !self.source.client.remove_blob(&at, &blob.digest) {
             return fate(read, offer, repository);
         }

@@ -1,0 +1,81 @@
+//! Files that are replaced as a whole: their readers see the old content or the new one.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use rustix::fs::FileType;
+use sealift::archive::writer;
+use sealift::dir::{Dir, Located, read_whole};
+use sealift::{Error, Result};
+
+/// Largest file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Writes a file, which may exist. A device or FIFO is written like a pipe.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let target = writer::locate(path)?;
+    let kind = target.kind().map_err(Error::io("look at", path))?;
+    let written = match kind {
+        None | Some(FileType::RegularFile | FileType::Directory) => replace(&target, bytes),
+        Some(_) => target.open_special().and_then(|mut file| file.write_all(bytes)),
+    };
+    written.map_err(Error::io("write", path))
+}
+
+fn replace(target: &Located, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = OsString::from(".");
+    temporary.push(&target.name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let mut file = target.dir.create_file(&temporary, 0o644)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let placed = written.and_then(|()| target.dir.rename(&temporary, &target.dir, &target.name));
+    if placed.is_err() {
+        let _ = target.dir.remove_file(&temporary);
+    }
+    placed.and_then(|()| target.dir.sync())
+}
+
+/// Reads a file; `None` if it does not exist.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let opened = Dir::locate(path).and_then(|located| located.dir.open_file(&located.name));
+    match opened.and_then(|file| read_whole(file, MAX_FILE)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifo_is_written_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| std::fs::read(&path).unwrap());
+            write(&path, b"text").unwrap();
+            assert_eq!(reader.join().unwrap(), b"text");
+        });
+        let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+        assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(read(&path).unwrap(), None);
+        for text in ["one", "two"] {
+            write(&path, text.as_bytes()).unwrap();
+            assert_eq!(read(&path).unwrap().unwrap(), text.as_bytes());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = write(&folder.path().join("absent/file"), b"").unwrap_err();
+        assert!(error.to_string().starts_with("cannot write"), "{error}");
+    }
+}
