@@ -21,6 +21,12 @@ use crate::source::Source as _;
 const MAX_TAGS: usize = 1_000_000;
 /// Tags that are requested at once.
 const PAGE: &str = "n=1000";
+/// Most requests for the tags of a repository: some registries send 100 at a time.
+const MAX_PAGES: usize = MAX_TAGS / 100;
+/// Bytes of a query that leads to the next page.
+const MAX_QUERY: usize = 1 << 10;
+/// Most pages without tags, one after another. Registries that hide tags may send some.
+const EMPTY_PAGES: usize = 10;
 /// After this many bytes without a failure, attempts are counted anew.
 const HEADWAY: u64 = 1 << 20;
 
@@ -52,6 +58,7 @@ impl RegistrySource {
         }
         let (mut tags, mut asked) = (Vec::new(), HashSet::new());
         let mut query = PAGE.to_string();
+        let mut empty = 0;
         loop {
             let wanted = Wanted::Tags(query.clone());
             let (page, next) = self.read_with_retries(place, &wanted, |answer, subject| {
@@ -62,11 +69,14 @@ impl RegistrySource {
                     page.map_err(|error| subject.transient(format!("it is no list of tags: {error}")))?;
                 Ok((page, next))
             })?;
-            tags.extend(page.tags.unwrap_or_default());
+            let page = page.tags.unwrap_or_default();
+            empty = if page.is_empty() { empty + 1 } else { 0 };
+            tags.extend(page);
             let is_new = asked.insert(query);
+            let may_end = is_new && tags.len() <= MAX_TAGS && asked.len() < MAX_PAGES && empty <= EMPTY_PAGES;
             query = match next {
                 None => break,
-                Some(next) if is_new && !asked.contains(&next) && tags.len() <= MAX_TAGS => next,
+                Some(next) if may_end && next.len() <= MAX_QUERY && !asked.contains(&next) => next,
                 Some(_) => {
                     let endless = wanted.subject(place).transient("the list never ends".into());
                     return Err(marked(endless, false));

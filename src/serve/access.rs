@@ -1,7 +1,8 @@
 //! Who may read what a server has.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,8 @@ use crate::oci::Digest;
 const REMEMBERED: usize = 1024;
 /// Passwords that are verified at a time.
 const AT_ONCE: usize = 2;
+/// Bytes of a file of htpasswd that are too many.
+const MAX_FILE: u64 = 16 << 20;
 /// Most work that a password may take: 2 to the power of this, which is about two seconds.
 const MAX_COST: u32 = 15;
 
@@ -106,7 +109,12 @@ impl Users {
     ///
     /// If it cannot be read, or has no user or a line that is not one with a password of bcrypt.
     pub fn read(path: &Path) -> Result<Users> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+        let length = read.map_err(Error::io("read", path))?;
+        if u64::try_from(length).is_ok_and(|length| length == MAX_FILE) {
+            return Err(unusable(path, "it is larger than 16 MiB"));
+        }
         let mut hashes = HashMap::new();
         let mut slowest: Option<(u32, String)> = None;
         for (at, line) in text.lines().map(str::trim).enumerate() {

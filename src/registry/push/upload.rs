@@ -70,7 +70,7 @@ struct Session<'s> {
     reader: Option<BlobReader>,
     /// Bytes of the last request that failed.
     broken: u64,
-    /// Failed attempts since the last progress.
+    /// Failed attempts since the registry got [`MIN_PART`] more bytes.
     failed: u32,
     /// Times that the registry lost the upload at its end.
     lost: u32,
@@ -88,7 +88,9 @@ impl Uploader<'_, '_> {
         let mut upload = match from {
             None => None,
             Some(from) => match self.mount(at, blob, from)? {
-                Started::Mounted => return Ok(0),
+                Started::Mounted if self.client.has_blob(at, blob)? => return Ok(0),
+                // What the registry says of a mount is not taken on trust: a tag may depend on it.
+                Started::Mounted => None,
                 Started::Upload(upload) => Some(upload),
             },
         };
@@ -206,7 +208,7 @@ impl Uploader<'_, '_> {
             failed: 0,
             lost: 0,
         };
-        let mut best = 0;
+        let mut mark = 0;
         loop {
             self.check()?;
             let (error, asked) = match self.attempt(&mut session) {
@@ -214,8 +216,8 @@ impl Uploader<'_, '_> {
                 Err(RequestError::End(error)) => return Err(error),
                 Err(RequestError::Again { error, wait, .. }) => (error, wait),
             };
-            if session.confirmed > best {
-                best = session.confirmed;
+            if session.confirmed >= mark + MIN_PART {
+                mark = session.confirmed;
                 session.failed = 0;
             }
             session.failed += 1;

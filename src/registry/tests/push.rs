@@ -302,6 +302,28 @@ fn planned(target: &RegistryTarget, candidates: &Candidates<'_>, options: &LoadO
 }
 
 #[test]
+fn a_mount_that_the_registry_only_claims_is_no_mount() {
+    let shared = layer(2 << 20, 9);
+    let one = TestImage::new().layer(shared.as_slice());
+    let registry = PushRegistry::new(Dialect::default());
+    let inner = registry.clone();
+    let server = Server::start(move |seen| match seen.query.contains("mount=") {
+        true => Reply::new(201, ""),
+        false => inner.answer(seen),
+    });
+    let images = Images::new().image("lib/one:1", &one).image("lib/other:1", &one);
+    push(&server, &images).unwrap();
+    let shelf = registry.shelf.lock().unwrap();
+    let digest = Digest::sha256(&shared);
+    for repository in ["mirror/lib/one", "mirror/lib/other"] {
+        assert!(
+            shelf.blobs.contains_key(&(repository.into(), digest)),
+            "{repository}"
+        );
+    }
+}
+
+#[test]
 fn a_repository_mounts_what_another_has() {
     let shared = layer(2 << 20, 9);
     let (one, other) = (

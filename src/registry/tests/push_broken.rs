@@ -86,6 +86,28 @@ fn an_upload_goes_on_where_the_connection_broke() {
 }
 
 #[test]
+fn an_upload_that_hardly_gets_on_ends() {
+    let registry = PushRegistry::new(Dialect::default());
+    let (inner, asked) = (registry.clone(), AtomicUsize::new(0));
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "PATCH" => Reply::new(503, ""),
+        "GET" if seen.path.contains("/uploads/") => {
+            let last = asked.fetch_add(1, Ordering::SeqCst);
+            Reply::new(204, "")
+                .with("Location", seen.path.clone())
+                .with("Range", format!("0-{last}"))
+        }
+        _ => inner.answer(seen),
+    });
+    let (target, _) = target(&server.host(), false, patient());
+    let images = Images::new().image("lib/one:1", &large());
+    let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Registry, "{error}");
+    let patches = server.seen().into_iter().filter(|seen| seen.method == "PATCH");
+    assert_eq!(patches.count(), 3);
+}
+
+#[test]
 fn an_upload_that_the_registry_forgets_is_sent_in_parts() {
     let registry = PushRegistry::new(Dialect {
         continues: false,

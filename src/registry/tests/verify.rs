@@ -553,7 +553,8 @@ fn a_registry_that_is_gone_leaves_what_is_known() {
 
 #[test]
 fn tags_are_listed_page_by_page() {
-    let server = Server::start(|seen| {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |seen| {
         let page = |tags: &str| Reply::new(200, format!(r#"{{"name":"lib/app","tags":[{tags}]}}"#));
         match (seen.path.as_str(), seen.query.as_str()) {
             ("/v2/", _) => Reply::new(200, "{}"),
@@ -567,6 +568,20 @@ fn tags_are_listed_page_by_page() {
             ("/v2/lib/loop/tags/list", _) => {
                 page(r#""1""#).with("Link", r#"</v2/lib/loop/tags/list?n=1000>; rel="next""#)
             }
+            ("/v2/lib/empty/tags/list", _) => {
+                let next = asked.fetch_add(1, Ordering::SeqCst);
+                page("").with(
+                    "Link",
+                    format!(r#"</v2/lib/empty/tags/list?last={next}>; rel="next""#),
+                )
+            }
+            ("/v2/lib/long/tags/list", _) => {
+                let next = "a".repeat(2000);
+                page(r#""1""#).with(
+                    "Link",
+                    format!(r#"</v2/lib/long/tags/list?last={next}>; rel="next""#),
+                )
+            }
             ("/v2/lib/none/tags/list", _) => Reply::new(200, r#"{"name":"lib/none","tags":null}"#),
             _ => Reply::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"unknown"}]}"#),
         }
@@ -577,8 +592,10 @@ fn tags_are_listed_page_by_page() {
     let expected = ["1", "2", "3"].map(|tag| server.reference(tag).to_string());
     assert_eq!(names, expected);
     assert_eq!(list("none").unwrap(), []);
-    let error = list("loop").unwrap_err();
-    assert!(error.to_string().contains("never ends"), "{error}");
+    for endless in ["loop", "empty", "long"] {
+        let error = list(endless).unwrap_err();
+        assert!(error.to_string().contains("never ends"), "{error}");
+    }
     assert_eq!(list("absent").unwrap_err().kind(), ErrorKind::NotFound);
 }
 

@@ -185,13 +185,18 @@ impl Progress for Damages {
 
 #[test]
 fn a_mended_blob_that_is_bad_again_is_left() {
-    let (folder, app, path) = damaged();
-    let layer = &app.layers[1];
-    let repaired = run_watched(&folder, source_of(layer, &layer.bytes), &Damages(path));
-    let left: Vec<_> = repaired.left().map(|found| found.finding.place.digest).collect();
-    assert_eq!(left, [Some(layer.descriptor.digest)]);
-    assert_eq!(repaired.failure(), Some(ErrorKind::Content));
-    assert!(repaired.whole.is_empty());
+    for is_there in [true, false] {
+        let (folder, app, path) = damaged();
+        if !is_there {
+            fs::remove_file(&path).unwrap();
+        }
+        let layer = &app.layers[1];
+        let repaired = run_watched(&folder, source_of(layer, &layer.bytes), &Damages(path));
+        let left = repaired.left().map(|found| found.finding.place.digest);
+        assert_eq!(left.collect::<Vec<_>>(), [Some(layer.descriptor.digest)]);
+        assert_eq!(repaired.failure(), Some(ErrorKind::Content));
+        assert!(repaired.whole.is_empty());
+    }
 }
 
 #[test]
