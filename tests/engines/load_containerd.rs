@@ -359,11 +359,13 @@ fn the_default_namespace(version: Version) {
         "{checked}"
     );
     assert!(line.trim_end().ends_with("true"), "{checked}");
+    // It names a cgroup of the host, and other tests run at the same time.
+    let id = format!("test-{}-{version:?}", std::process::id());
     let command = [
         "run",
         "--rm",
         &format!("{APP}:1"),
-        "of-a-test",
+        &id,
         "/bin/busybox",
         "cat",
         "/app/version",
