@@ -296,11 +296,13 @@ fn a_load_is_reported_if_cri_does_not_answer_any_more() {
         ("Snapshots/Stat", Answer::Messages(vec![Vec::new()])),
         ("Snapshots/Prepare", Answer::Status(Code::AlreadyExists)),
     ]);
-    let options = Options {
+    let mut options = Options {
         namespace: Some("k8s.io".into()),
         is_pinned: true,
         ..fake.options()
     };
+    // CRI is asked again and again for this long.
+    options.timeouts.shown = Duration::from_millis(100);
     let containerd = Containerd::connect(&options).unwrap();
     let outcome = load(&containerd).unwrap();
     let load::Outcome::Loaded(report) = outcome else {
