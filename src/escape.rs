@@ -48,10 +48,19 @@ fn without_password(word: &str) -> Cow<'_, str> {
         return word.into();
     };
     let scheme = before.find("://").map_or(0, |at| at + 3);
-    match before.get(scheme..).and_then(|user| user.find(':')) {
-        Some(colon) => format!("{}***{after}", before.get(..=scheme + colon).unwrap_or_default()).into(),
-        None => word.into(),
+    let user = before.get(scheme..).and_then(|user| user.split_once(':'));
+    match user {
+        Some((name, password)) if !begins_with_a_port(password) => {
+            format!("{}{name}:***{after}", word.get(..scheme).unwrap_or_default()).into()
+        }
+        _ => word.into(),
     }
+}
+
+/// Whether text continues the name of a host: a port and a path.
+fn begins_with_a_port(text: &str) -> bool {
+    let port = text.split_once('/').map(|(port, _)| port);
+    port.is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 /// Quotes a word for a shell, for commands that can be pasted.
@@ -87,6 +96,7 @@ mod tests {
                 &format!("127.0.0.1:5000/{digest} is missing"),
             ),
             ("someone@host: who", "someone@host: who"),
+            ("127.0.0.1:5000/app@md5:ab", "127.0.0.1:5000/app@md5:ab"),
         ] {
             assert_eq!(without_passwords(text), shown);
         }

@@ -142,13 +142,13 @@ fn opened(path: PathBuf, name: &str) -> Result<Stored> {
         Ok((file, metadata.len()))
     };
     let (file, length) = open().map_err(|error| {
-        let is_limit = error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
-        match (is_limit, Error::io("open", &path)(error)) {
-            (true, error) => {
-                error.and_hint("each blob of a folder stays open: raise the limit of open files (ulimit -n)")
-            }
-            (false, error) => error,
+        let is_one_too_many = rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::MFILE);
+        let error = Error::io("open", &path)(error);
+        if is_one_too_many {
+            return error
+                .and_hint("each blob of a folder stays open: raise the limit of open files (ulimit -n)");
         }
+        error
     })?;
     let extent = Extent {
         file: Arc::new(file),

@@ -217,6 +217,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_without_end_is_not_read_whole() {
+        let error = Users::read(Path::new("/dev/zero")).err().unwrap();
+        assert!(error.to_string().contains("larger than 16 MiB"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_name_takes_as_long_as_the_highest_cost() {
         let hash = |cost| bcrypt::hash("secret", cost).unwrap();
         let (quick, slow) = (hash(4), hash(6));

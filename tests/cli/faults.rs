@@ -121,6 +121,29 @@ fn a_failing_disk_is_reported_and_the_old_archive_stays() {
 }
 
 #[test]
+fn too_many_open_files_have_a_hint() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    let blobs = Path::new(&layout).join("blobs/sha256");
+    for n in 0..30 {
+        fs::write(blobs.join(format!("{n:064}")), "").unwrap();
+    }
+    let inner = sealift.command(&["verify", &layout]);
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "ulimit -n 25; exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let limited = run(limited.current_dir(sealift.home())).code(3);
+    assert!(
+        limited.stderr.contains("Too many open files"),
+        "{}",
+        limited.stderr
+    );
+    assert!(limited.stderr.contains("hint: each blob of a folder stays open"));
+}
+
+#[test]
 fn room_is_checked_before_anything_is_written() {
     let sealift = Sealift::new();
     let layout = small(&sealift);

@@ -131,3 +131,27 @@ fn text_from_an_engine_is_escaped() {
         assert_harmless(&sealift.run(arguments));
     }
 }
+
+#[test]
+fn passwords_in_refused_names_are_not_printed() {
+    let sealift = Sealift::new();
+    for line in [
+        "verify https://user:hunter2@h.io/x:1",
+        "verify --all user:hunter2@h.io/x",
+        "repair https://user:hunter2@h.io/x:1 --from a.tar",
+        "save user:hunter2@h.io/x:1 -o x.tar",
+        "save x --mirror docker.io=https://user:hunter2@h.io -o x.tar",
+        "save x --insecure user:hunter2@h.io -o x.tar",
+        "load x.tar --rename a=user:hunter2@h.io/x",
+    ] {
+        for json in ["", " --json"] {
+            let line = format!("{line}{json}");
+            let run = sealift.run(&line.split_whitespace().collect::<Vec<_>>()).code(2);
+            let printed = run.stdout + &run.stderr;
+            assert!(
+                printed.contains("user:***@h.io") && !printed.contains("hunter2"),
+                "{printed}"
+            );
+        }
+    }
+}
