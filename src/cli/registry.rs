@@ -127,7 +127,7 @@ pub struct PushArgs {
     /// digest of the platform's manifest, not that of the index. If an image has several platforms, --platform chooses one.
     #[arg(long)]
     platform_manifest: bool,
-    /// Verify digests only, without decompressing layers for their diff ids
+    /// Verify only the digests of what is sent, without decompressing layers for their diff ids
     ///
     /// An engine that pulls a layer compares its diff id in any case.
     #[arg(long)]

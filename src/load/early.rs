@@ -153,11 +153,12 @@ pub(super) fn followed<'a>(
         documents_only: true,
         ..options.verify.clone()
     };
+    let proof = || Proof {
+        layer_limit: options.verify.max_layer_size,
+        ..Proof::default()
+    };
     let mut candidates = Candidates {
-        proof: Some(Proof {
-            layer_limit: options.verify.max_layer_size,
-            ..Proof::default()
-        }),
+        proof: (!options.verify.quick).then(proof),
         ..Candidates::default()
     };
     for archive in archives {

@@ -127,7 +127,8 @@ pub fn load_each(
         return Err(Error::of_several(short));
     }
     let execute = || execute_each(targets, &candidates, &plans, progress, interrupt);
-    if !is_early {
+    // What is sent is hashed on its way, and that is enough if only digests are to be verified.
+    if !is_early || options.verify.quick {
         return Ok(execute());
     }
     let (outcomes, reports) = early::verified_while(&candidates, archives, options, early, execute);
@@ -146,12 +147,13 @@ pub fn load_each(
 /// images are to be skipped.
 fn early_work(targets: &[&dyn AnyTarget], options: &LoadOptions) -> Early {
     let of_each: Vec<Early> = targets.iter().map(|target| target.early_work()).collect();
-    if options.keep_going || options.dry_run || options.verify.quick || of_each.contains(&Early::Nothing) {
+    if options.keep_going || options.dry_run || of_each.contains(&Early::Nothing) {
         return Early::Nothing;
     }
-    match of_each.contains(&Early::Unpacks) {
-        true => Early::Unpacks,
-        false => Early::Sends,
+    match (of_each.contains(&Early::Unpacks), options.verify.quick) {
+        (true, true) => Early::Nothing,
+        (true, false) => Early::Unpacks,
+        (false, _) => Early::Sends,
     }
 }
 

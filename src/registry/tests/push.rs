@@ -302,6 +302,39 @@ fn planned(target: &RegistryTarget, candidates: &Candidates<'_>, options: &LoadO
 }
 
 #[test]
+fn only_what_is_sent_is_hashed_if_digests_are_enough() {
+    let digests_only = LoadOptions {
+        verify: crate::verify::Options {
+            quick: true,
+            ..Default::default()
+        },
+        ..LoadOptions::default()
+    };
+    let image = image(&[2 << 20]);
+    let layer = image.blobs()[2].descriptor.digest;
+    let images = Images::new().image("lib/one:1", &image);
+    let path = images.blob_path(&layer);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[1 << 20] ^= 1;
+    let registry = PushRegistry::new(Dialect::default());
+    let server = registry.start();
+    push(&server, &images).unwrap();
+    fs::write(path, bytes).unwrap();
+    // The registry has the layer.
+    let there = target(&server.host(), false, patient()).0;
+    push_into(&there, &images, &digests_only).unwrap();
+    assert_eq!(push(&server, &images).unwrap_err().kind(), ErrorKind::Content);
+    let empty = PushRegistry::new(Dialect::default());
+    let server = empty.start();
+    let elsewhere = target(&server.host(), false, patient()).0;
+    let error = push_into(&elsewhere, &images, &digests_only).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Content, "{error}");
+    let shelf = empty.shelf.lock().unwrap();
+    assert!(shelf.manifests.is_empty() && shelf.tags.is_empty());
+    assert!(shelf.blobs.keys().all(|(_, digest)| *digest != layer));
+}
+
+#[test]
 fn a_mount_that_the_registry_only_claims_is_no_mount() {
     let shared = layer(2 << 20, 9);
     let one = TestImage::new().layer(shared.as_slice());

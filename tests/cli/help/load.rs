@@ -205,7 +205,7 @@ fn help_of_load() {
               an image has several platforms, --platform chooses one.
 
           --digests-only
-              Verify digests only, without decompressing layers for their diff ids
+              Verify only the digests of what is sent, without decompressing layers for their diff ids
 
               An engine that pulls a layer compares its diff id in any case.
 
