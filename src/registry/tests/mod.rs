@@ -13,5 +13,7 @@ mod push_indexes;
 mod push_registry;
 mod redirects;
 mod repair;
+mod tags;
 mod tls;
 mod verify;
+mod verify_options;

@@ -11,15 +11,15 @@ use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
 use crate::progress::Silent;
 use crate::registry::testing::{Delivery, Reply, Seen, Server, quick, ranged, source};
-use crate::registry::verify::{Depth, Options, Report, State, next_state, verify};
+use crate::registry::verify::{Depth, Options, Report, next_state, verify};
 
 /// An image with a zstd layer and an uncompressed one.
-struct Sample {
-    blobs: BTreeMap<Digest, Vec<u8>>,
-    root: Descriptor,
+pub struct Sample {
+    pub blobs: BTreeMap<Digest, Vec<u8>>,
+    pub root: Descriptor,
     manifest: Digest,
     config: Digest,
-    layers: [Descriptor; 2],
+    pub layers: [Descriptor; 2],
     diff_ids: [Digest; 2],
 }
 
@@ -34,7 +34,7 @@ fn tar(content: &[u8]) -> Vec<u8> {
 
 impl Sample {
     /// `diff_ids` may differ from the layers'.
-    fn new(diff_ids: impl Fn([Digest; 2]) -> [Digest; 2]) -> Sample {
+    pub fn new(diff_ids: impl Fn([Digest; 2]) -> [Digest; 2]) -> Sample {
         let mut blobs = BTreeMap::new();
         let mut put = |blob: TestBlob| {
             blobs.insert(blob.descriptor.digest, blob.bytes);
@@ -70,7 +70,7 @@ impl Sample {
     }
 
     /// A registry with the image, whose replies are changed.
-    fn serve(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Server {
+    pub fn serve(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Server {
         let (blobs, root) = (self.blobs.clone(), self.root.clone());
         Server::start(move |seen| {
             let last = seen.path.rsplit('/').next().unwrap_or_default();
@@ -91,39 +91,39 @@ impl Sample {
     }
 
     /// Verifies the image over a registry whose replies are changed.
-    fn verify(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Report {
+    pub fn verify(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Report {
         let server = self.serve(change);
         run(&server, &["1"], &Options::default())
     }
 }
 
 /// Verifies tags of a registry.
-fn run(server: &Server, tags: &[&str], options: &Options) -> Report {
+pub fn run(server: &Server, tags: &[&str], options: &Options) -> Report {
     let references: Vec<Reference> = tags.iter().map(|tag| server.reference(tag)).collect();
     let source = Arc::new(source(quick()));
     verify(&source, &references, options, &Silent, &Interrupt::default()).unwrap()
 }
 
 /// A change of the reply for one digest.
-fn at(digest: Digest, change: impl Fn(Reply) -> Reply) -> impl Fn(&Seen, Reply) -> Reply {
+pub fn at(digest: Digest, change: impl Fn(Reply) -> Reply) -> impl Fn(&Seen, Reply) -> Reply {
     move |seen, reply| match seen.path.ends_with(&digest.to_string()) {
         true => change(reply),
         false => reply,
     }
 }
 
-fn absent(_: Reply) -> Reply {
+pub fn absent(_: Reply) -> Reply {
     Reply::new(404, r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"unknown"}]}"#)
 }
 
-fn damaged(mut reply: Reply) -> Reply {
+pub fn damaged(mut reply: Reply) -> Reply {
     let middle = reply.body.len() / 2;
     reply.body[middle] ^= 1;
     reply
 }
 
 /// The blobs and codes of all findings.
-fn found(report: &Report) -> Vec<(Option<Digest>, &'static str)> {
+pub fn found(report: &Report) -> Vec<(Option<Digest>, &'static str)> {
     let findings = report.findings.iter();
     findings
         .map(|found| (found.what.place.digest, found.what.problem.code()))
@@ -418,185 +418,6 @@ fn a_blob_is_fetched_from_each_registry() {
     let report = verify(&options);
     assert!(report.images[0].is_known());
     assert_eq!(found(&report), [(Some(layer), "digest-differs")]);
-}
-
-#[test]
-fn digests_are_verified_without_diff_ids() {
-    let sample = Sample::new(|[one, other]| [other, one]);
-    let options = Options {
-        depth: Depth::Digests,
-        ..Options::default()
-    };
-    let report = run(&sample.serve(|_, reply| reply), &["1"], &options);
-    assert_eq!(report.errors(), 0, "{report:?}");
-    assert_eq!((report.blobs, report.layers.len()), (5, 0));
-    let layer = sample.layers[0].digest;
-    let report = run(&sample.serve(at(layer, damaged)), &["1"], &options);
-    assert_eq!(found(&report), [(Some(layer), "digest-differs")]);
-    let report = sample.verify(|_, reply| reply);
-    let codes: Vec<&str> = found(&report).into_iter().map(|(_, code)| code).collect();
-    assert_eq!(codes, ["diff-id-differs"; 2]);
-}
-
-#[test]
-fn a_quick_verification_fetches_no_layer() {
-    let sample = Sample::new(|real| real);
-    let options = Options {
-        depth: Depth::Sizes,
-        ..Options::default()
-    };
-    let server = sample.serve(|_, reply| reply);
-    let report = run(&server, &["1"], &options);
-    assert_eq!(report.errors(), 0, "{report:?}");
-    for layer in &sample.layers {
-        let asked: Vec<String> = server
-            .seen()
-            .into_iter()
-            .filter(|seen| seen.path.ends_with(&layer.digest.to_string()))
-            .map(|seen| seen.method)
-            .collect();
-        assert_eq!(asked, ["HEAD"]);
-    }
-    let server = sample.serve(at(sample.layers[1].digest, absent));
-    let report = run(&server, &["1"], &options);
-    assert_eq!(found(&report), [(Some(sample.layers[1].digest), "missing")]);
-    let server = sample.serve(at(sample.layers[1].digest, |_| Reply::new(403, "{}")));
-    let report = run(&server, &["1"], &options);
-    assert_eq!((found(&report).len(), report.unread.len()), (0, 1));
-}
-
-#[test]
-fn platforms_are_chosen() {
-    let sample = Sample::new(|real| real);
-    let server = sample.serve(|_, reply| reply);
-    let of = |text: &str| Options {
-        platforms: Some(vec![text.parse().unwrap()]),
-        ..Options::default()
-    };
-    let report = run(&server, &["1"], &of("linux/amd64"));
-    assert_eq!((report.errors(), report.blobs), (0, 5), "{report:?}");
-    let report = run(&server, &["1"], &of("linux/arm64"));
-    assert_eq!(report.failure(), Some(ErrorKind::NotFound), "{report:?}");
-    assert_eq!(report.blobs, 0);
-    let error = report.images[0].error.as_ref().unwrap();
-    assert!(error.to_string().contains("platform linux/arm64"), "{error}");
-}
-
-#[test]
-fn what_was_verified_is_not_fetched_again() {
-    let sample = Sample::new(|real| real);
-    let server = sample.serve(|_, reply| reply);
-    let mut options = Options {
-        since: Some(State::default()),
-        ..Options::default()
-    };
-    let report = run(&server, &["1"], &options);
-    let state = next_state(&report, &options, SystemTime::UNIX_EPOCH);
-    let image = &state.images[&server.reference("1").to_string()];
-    assert_eq!(
-        (image.digest, image.time.as_str()),
-        (sample.root.digest, "1970-01-01T00:00:00Z")
-    );
-    options.since = Some(State::parse(state.to_json().to_string().as_bytes(), "x").unwrap());
-    let before = server.paths().len();
-    let report = run(&server, &["1", "2"], &options);
-    let asked = server.paths()[before..].to_vec();
-    // The tags, and for the second the documents, because nobody knows yet that it is the same image.
-    assert!(report.images[0].is_known() && !report.images[1].is_known());
-    assert_eq!((report.errors(), report.known_blobs), (0, 2), "{report:?}");
-    for layer in &sample.layers {
-        assert!(
-            !asked.iter().any(|path| path.ends_with(&layer.digest.to_string())),
-            "{asked:?}"
-        );
-    }
-    let next = next_state(&report, &options, SystemTime::now());
-    assert_eq!(next.images.len(), 2);
-    let [one, two] = ["1", "2"].map(|tag| &next.images[&server.reference(tag).to_string()]);
-    assert_eq!((one, &one.blobs), (image, &two.blobs));
-    // Another diff id is another layer.
-    let mut other = state.clone();
-    for image in other.images.values_mut() {
-        image.digest = Digest::sha256(b"another index");
-        image
-            .blobs
-            .insert(sample.layers[0].digest, Some(Digest::sha256(b"another tar")));
-    }
-    options.since = Some(other);
-    let report = run(&server, &["1"], &options);
-    assert_eq!(report.known_blobs, 1);
-    assert!(report.layers.contains_key(&sample.layers[0].digest));
-}
-
-#[test]
-fn a_registry_that_is_gone_leaves_what_is_known() {
-    let sample = Sample::new(|real| real);
-    let server = sample.serve(|_, reply| reply);
-    let mut options = Options {
-        since: Some(State::default()),
-        ..Options::default()
-    };
-    let report = run(&server, &["1"], &options);
-    let state = next_state(&report, &options, SystemTime::now());
-    options.since = Some(state.clone());
-    let broken = sample.serve(|_, _| Reply::new(500, "{}"));
-    let report = run(&broken, &["1"], &options);
-    assert_eq!(report.failure(), Some(ErrorKind::Registry));
-    let other = next_state(&report, &options, SystemTime::now());
-    assert_eq!(other.images.len(), 0, "another registry was never verified");
-    let mut renamed = state.clone();
-    let image = renamed.images.pop_first().unwrap().1;
-    renamed.images.insert(broken.reference("1").to_string(), image);
-    options.since = Some(renamed.clone());
-    assert_eq!(next_state(&report, &options, SystemTime::now()), renamed);
-}
-
-#[test]
-fn tags_are_listed_page_by_page() {
-    let asked = AtomicUsize::new(0);
-    let server = Server::start(move |seen| {
-        let page = |tags: &str| Reply::new(200, format!(r#"{{"name":"lib/app","tags":[{tags}]}}"#));
-        match (seen.path.as_str(), seen.query.as_str()) {
-            ("/v2/", _) => Reply::new(200, "{}"),
-            ("/v2/lib/app/tags/list", "n=1000") => {
-                page(r#""1","2""#).with("Link", r#"</v2/lib/app/tags/list?last=2&n=1000>; rel="next""#)
-            }
-            ("/v2/lib/app/tags/list", "last=2&n=1000") => {
-                page(r#""2","3""#).with("Link", r#"<http://elsewhere/other?last=3>; rel="next""#)
-            }
-            ("/v2/lib/app/tags/list", "last=3") => page(""),
-            ("/v2/lib/loop/tags/list", _) => {
-                page(r#""1""#).with("Link", r#"</v2/lib/loop/tags/list?n=1000>; rel="next""#)
-            }
-            ("/v2/lib/empty/tags/list", _) => {
-                let next = asked.fetch_add(1, Ordering::SeqCst);
-                page("").with(
-                    "Link",
-                    format!(r#"</v2/lib/empty/tags/list?last={next}>; rel="next""#),
-                )
-            }
-            ("/v2/lib/long/tags/list", _) => {
-                let next = "a".repeat(2000);
-                page(r#""1""#).with(
-                    "Link",
-                    format!(r#"</v2/lib/long/tags/list?last={next}>; rel="next""#),
-                )
-            }
-            ("/v2/lib/none/tags/list", _) => Reply::new(200, r#"{"name":"lib/none","tags":null}"#),
-            _ => Reply::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"unknown"}]}"#),
-        }
-    });
-    let source = source(quick());
-    let list = |name: &str| source.tags(&format!("{}/lib/{name}", server.host()).parse().unwrap());
-    let names: Vec<String> = list("app").unwrap().iter().map(ToString::to_string).collect();
-    let expected = ["1", "2", "3"].map(|tag| server.reference(tag).to_string());
-    assert_eq!(names, expected);
-    assert_eq!(list("none").unwrap(), []);
-    for endless in ["loop", "empty", "long"] {
-        let error = list(endless).unwrap_err();
-        assert!(error.to_string().contains("never ends"), "{error}");
-    }
-    assert_eq!(list("absent").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
