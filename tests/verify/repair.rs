@@ -1,6 +1,6 @@
 //! `repair --registry-root` on the folder of a registry that runs.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
@@ -251,6 +251,7 @@ fn planted_links_are_replaced_and_not_followed() {
     let host = setup.app.host();
     let layer = setup.registry.blob_path(&host.layers[1].digest);
     fs::write(sealift.path("outside"), "precious").unwrap();
+    fs::set_permissions(sealift.path("outside"), Permissions::from_mode(0o600)).unwrap();
     fs::remove_file(&layer).unwrap();
     symlink(sealift.path("outside"), &layer).unwrap();
     let staging = setup.registry.root().join("docker/registry/v2/.sealift-repair");
@@ -271,7 +272,11 @@ fn planted_links_are_replaced_and_not_followed() {
     assert_eq!(said.json()["storage"]["findings"].as_array().unwrap().len(), 2);
     repair(&sealift, &setup.registry, &["--from", "images.tar"]).ok();
     assert_eq!(fs::read(sealift.path("outside")).unwrap(), b"precious");
-    assert!(fs::symlink_metadata(&layer).unwrap().is_file());
+    let mended = fs::symlink_metadata(&layer).unwrap();
+    assert!(mended.is_file());
+    // As the folder suggests, and not as the file outside.
+    let folder = fs::metadata(layer.parent().unwrap()).unwrap();
+    assert_eq!(mended.mode() & 0o777, folder.mode() & 0o666);
     assert_good(&sealift, &setup.registry);
 }
 

@@ -131,7 +131,14 @@ impl<'a> Staging<'a> {
         let folder = self.folder_of(entry)?;
         Access::of(&folder, name)?.give(file)?;
         file.sync_all()?;
-        self.folder.dir.rename(name, &folder, name)?;
+        match self.folder.dir.rename(name, &folder, name) {
+            // A planted folder. If it is not empty, it stays.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                folder.remove_dir(name)?;
+                self.folder.dir.rename(name, &folder, name)?;
+            }
+            renamed => renamed?,
+        }
         folder.sync()
     }
 
@@ -203,18 +210,23 @@ pub(super) fn enter(above: &Dir) -> io::Result<Dir> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
+        let meta = dir.metadata()?;
+        let is_this_users = meta.uid() == geteuid().as_raw();
         match flock(dir.as_file(), FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::WouldBlock,
-                    "another repair is under way",
-                ));
+                let mut reason = "another repair is under way".to_owned();
+                if !is_this_users {
+                    reason = format!(
+                        "{reason}, or another user locks it: it belongs to uid {}",
+                        meta.uid()
+                    );
+                }
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, reason));
             }
             locked => locked?,
         }
         empty(&dir)?;
-        let meta = dir.metadata()?;
-        let is_own = meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0;
+        let is_own = is_this_users && meta.mode() & 0o077 == 0;
         if is_own && is_at(above, &meta)? {
             return Ok(dir);
         }
@@ -239,7 +251,16 @@ fn is_at(above: &Dir, meta: &std::fs::Metadata) -> io::Result<bool> {
 fn empty(dir: &Dir) -> io::Result<()> {
     for name in dir.names()? {
         match dir.kind(&name)? {
-            Some(FileType::Directory) => dir.remove_dir(&name)?,
+            Some(FileType::Directory) => dir.remove_dir(&name).map_err(|error| match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty => io::Error::new(
+                    error.kind(),
+                    format!(
+                        "no repair made the folder {} in it; remove it",
+                        name.to_string_lossy()
+                    ),
+                ),
+                _ => error,
+            })?,
             _ => dir.remove_file(&name)?,
         }
     }

@@ -8,6 +8,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::super::layout::{STAGING, blob_entry};
 use super::super::tests::{Folder, Pushed};
 use super::staging::enter;
@@ -224,6 +226,22 @@ fn only_a_blob_that_is_good_is_linked() {
 }
 
 #[test]
+fn a_folder_in_the_place_of_a_blob_is_replaced_unless_it_has_files() {
+    let (folder, app, path) = damaged();
+    let layer = &app.layers[1];
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("file"), "precious").unwrap();
+    let repaired = run(&folder, source_of(layer, &layer.bytes));
+    assert!(matches!(repaired.blobs[0].fate, Fate::Failed(_)));
+    assert_eq!(fs::read(path.join("file")).unwrap(), b"precious");
+    fs::remove_file(path.join("file")).unwrap();
+    let repaired = run(&folder, source_of(layer, &layer.bytes));
+    assert_eq!(repaired.failure(), None);
+    assert_eq!(fs::read(&path).unwrap(), layer.bytes);
+}
+
+#[test]
 fn wrong_bytes_are_not_written() {
     let (folder, app, path) = damaged();
     let layer = &app.layers[1];
@@ -316,4 +334,27 @@ fn the_staging_folder_is_empty_and_of_this_repair_alone() {
     let again = enter(&blobs).unwrap();
     assert_eq!(again.metadata().unwrap().ino(), meta.ino());
     assert_eq!(again.names().unwrap().len(), 0);
+    drop(again);
+    // As no repair leaves it.
+    fs::create_dir_all(path.join("planted/below")).unwrap();
+    let error = enter(&blobs).unwrap_err().to_string();
+    assert_eq!(error, "no repair made the folder planted in it; remove it");
+}
+
+#[test]
+fn a_lock_of_another_user_is_told() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join(STAGING);
+    fs::create_dir(&path).unwrap();
+    std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
+    let theirs = fs::File::open(&path).unwrap();
+    flock(&theirs, FlockOperation::LockExclusive).unwrap();
+    let error = enter(&Dir::open(home.path()).unwrap()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "another repair is under way, or another user locks it: it belongs to uid 1234"
+    );
 }
