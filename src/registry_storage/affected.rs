@@ -48,11 +48,6 @@ impl AffectedImages {
         set
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.below.is_empty() && self.others.is_empty()
-    }
-
     /// Adds others.
     pub(super) fn append(&mut self, other: &mut AffectedImages) {
         self.below.append(&mut other.below);

@@ -88,43 +88,40 @@ impl Registry {
     }
 
     /// The registry's repository for one that a store names. No other registry is asked.
-    fn home(&self, repository: &Repository, digest: Option<Digest>) -> Option<Repository> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if it cannot have one: a store's image need not have a name.
+    fn home(&self, repository: &Repository, digest: Option<Digest>) -> Result<Repository> {
         let host = match &self.host {
             Some(host) if !host.eq_ignore_ascii_case(repository.domain()) => host,
-            _ => return Some(repository.clone()),
+            _ => return Ok(repository.clone()),
         };
         let mut known = self.known();
         let by_digest = digest.and_then(|digest| known.digests.get(&digest).cloned());
         let home = by_digest
             .or_else(|| known.renamed.get(repository).cloned())
-            .or_else(|| format!("{host}/{}", repository.path()).parse().ok())?;
+            .or_else(|| format!("{host}/{}", repository.path()).parse().ok())
+            .ok_or_else(|| Error::NotFound {
+                what: repository.familiar().into(),
+                place: host.clone(),
+                hint: None,
+            })?;
         known.renamed.insert(repository.clone(), home.clone());
-        Some(home)
-    }
-}
-
-fn absent(repository: &Repository, what: String) -> Error {
-    Error::NotFound {
-        what,
-        place: repository.familiar().into(),
-        hint: None,
+        Ok(home)
     }
 }
 
 impl Source for Registry {
     fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
         query.each(|reference| {
-            let repository = reference.repository();
-            let absent = || absent(repository, reference.familiar());
-            let home = self.home(repository, reference.digest()).ok_or_else(absent)?;
+            let home = self.home(reference.repository(), reference.digest())?;
             self.good.find_one(&reference.moved_to(&home), query.platforms)
         })
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let absent = || absent(repository, descriptor.digest.to_string());
-        let home = self.home(repository, None).ok_or_else(absent)?;
-        self.good.metadata(&home, descriptor)
+        self.good.metadata(&self.home(repository, None)?, descriptor)
     }
 
     fn open(
@@ -133,9 +130,7 @@ impl Source for Registry {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Box<dyn Read + Send>> {
-        let absent = || absent(repository, descriptor.digest.to_string());
-        let home = self.home(repository, None).ok_or_else(absent)?;
-        self.good.open(&home, descriptor, offset)
+        self.good.open(&self.home(repository, None)?, descriptor, offset)
     }
 
     fn list(&self) -> Result<Listing> {

@@ -212,23 +212,21 @@ impl Search {
                 let listing = self.listed(at)?;
                 for reference in &listing.references {
                     let path = reference.repository().path();
-                    let of = || users.iter().filter(|(name, _)| is_same(path, name));
-                    let of = || of().map(|(_, users)| users);
-                    let digest = reference.digest();
-                    let is_user = of()
-                        .any(|users| reference.tag().is_some_and(|tag| users.tags.contains(tag)))
-                        || digest.is_some_and(|digest| self.is_affected(&digest, wanted));
+                    let same = users.iter().filter(|(name, _)| is_same(path, name));
+                    let mut same = same.map(|(_, users)| users);
                     let is_asked = match stage {
-                        Stage::Users => is_user,
-                        Stage::Repositories => of().next().is_some(),
+                        Stage::Users => {
+                            // A store may know digests of the repository that it does not list.
+                            let repository = reference.repository();
+                            let digests = same.clone().flat_map(|users| &users.digests);
+                            references.extend(digests.map(|digest| Reference::digested(repository, *digest)));
+                            let (tag, digest) = (reference.tag(), reference.digest());
+                            same.any(|users| tag.is_some_and(|tag| users.tags.contains(tag)))
+                                || digest.is_some_and(|digest| self.is_affected(&digest, wanted))
+                        }
+                        Stage::Repositories => same.next().is_some(),
                         Stage::All => searches_all,
                     };
-                    // A store may know digests of the repository that it does not list.
-                    if stage == Stage::Users {
-                        let of = of().flat_map(|users| &users.digests);
-                        let repository = reference.repository();
-                        references.extend(of.map(|digest| Reference::digested(repository, *digest)));
-                    }
                     if is_asked {
                         references.push(reference.clone());
                     }
@@ -277,7 +275,7 @@ impl Search {
         references: &[Reference],
         wanted: &BTreeMap<Digest, Wanted>,
     ) -> Result<()> {
-        // A registry may refuse repositories that nobody said it has.
+        // A registry may deny access to repositories that it does not have. Shorter paths are guesses.
         let is_guess = stage == Stage::Repositories && self.is_registry(at);
         let Some(copies) = self.copies.get(at).filter(|_| !references.is_empty()) else {
             return Ok(());
