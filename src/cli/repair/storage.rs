@@ -52,11 +52,12 @@ fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), 
         output.line(format_args!("error: {error}"))?;
     }
     let is_good = repaired.links.is_empty() && report.is_good();
+    let failed_links = repaired.links.iter().filter(|link| link.failure.is_some());
     let sum = blobs::Sum {
         place: &report.root,
         blobs: &repaired.blobs,
         whole: &repaired.whole,
-        others: left.len(),
+        others: left.len() + report.unread.len() + failed_links.count(),
         is_dry_run: repaired.is_dry_run,
         is_good,
     };
