@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load_registry::Pushes;
-use crate::support::{Image, Layer, Registry, run};
+use crate::support::{Image, Layer, Registry, proxy, relay, run};
 
 /// How often a push is killed.
 const POINTS: usize = 30;
@@ -21,39 +21,14 @@ const POINTS: usize = 30;
 /// Of a process that speaks to a registry.
 const CALLS: &str = "?sendto,?write,?writev,?recvfrom,?read,?readv,?connect";
 
-/// Passes connections on to a registry, and cuts each after this many bytes to it. Returns the address.
-fn cutting_proxy(registry: &str, most: usize) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let registry = registry.to_owned();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(upstream) = TcpStream::connect(&registry) else {
-                return;
-            };
-            let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Both);
-            });
-            thread::spawn(move || pass(client, upstream, most));
-        }
-    });
-    address
-}
-
-fn pass(mut client: TcpStream, mut upstream: TcpStream, most: usize) {
-    let mut buffer = vec![0; 64 << 10];
-    let mut left = most;
-    while left > 0 {
-        let length = buffer.len().min(left);
-        match client.read(&mut buffer[..length]) {
-            Ok(count) if count > 0 && upstream.write_all(&buffer[..count]).is_ok() => left -= count,
-            _ => break,
-        }
-    }
-    let _ = client.shutdown(Shutdown::Both);
-    let _ = upstream.shutdown(Shutdown::Both);
+/// Starts a proxy that cuts each connection after this many bytes to the registry. Returns the address.
+fn cutting_proxy(registry: &str, most: u64) -> String {
+    proxy(registry, move |client, registry| {
+        relay(&registry, &client);
+        let _ = io::copy(&mut (&client).take(most), &mut &registry);
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = registry.shutdown(Shutdown::Both);
+    })
 }
 
 #[test]
@@ -76,39 +51,24 @@ fn a_proxy_that_cuts_each_connection_after_5_mb_does_not_prevent_a_push() {
     pushes.assert_has("mirror/library/app:1", &built);
 }
 
-/// Passes connections on to a registry at a few MB a second, and tells when a megabyte has arrived there.
+/// Starts a proxy that passes a few MB a second on to a registry, and tells when a megabyte has arrived there.
 fn slow_proxy(registry: &str) -> (String, Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let registry = registry.to_owned();
     let (arrived, has_arrived) = channel();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(upstream) = TcpStream::connect(&registry) else {
-                return;
-            };
-            let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Both);
-            });
-            let (mut client, mut upstream, arrived) = (client, upstream, arrived.clone());
-            thread::spawn(move || {
-                let mut buffer = vec![0; 64 << 10];
-                let mut passed = 0;
-                while let Ok(count @ 1..) = client.read(&mut buffer) {
-                    if upstream.write_all(&buffer[..count]).is_err() {
-                        break;
-                    }
-                    passed += count;
-                    if passed >= 1 << 20 {
-                        let _ = arrived.send(());
-                    }
-                    thread::sleep(Duration::from_millis(5));
-                }
-                let _ = upstream.shutdown(Shutdown::Write);
-            });
+    let address = proxy(registry, move |mut client, mut registry| {
+        relay(&registry, &client);
+        let mut buffer = vec![0; 64 << 10];
+        let mut passed = 0;
+        while let Ok(count @ 1..) = client.read(&mut buffer) {
+            if registry.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+            passed += count;
+            if passed >= 1 << 20 {
+                let _ = arrived.send(());
+            }
+            thread::sleep(Duration::from_millis(5));
         }
+        let _ = registry.shutdown(Shutdown::Write);
     });
     (address, has_arrived)
 }

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::loading::assert_runs;
 use crate::save_podman::{Origin, carry, save, saved};
 use crate::saving::{at, origins};
 use crate::support::podman::{Podman, User, Version};
-use crate::support::{Compression, Daemon, Engine, Image, Layer, Sealift, Store, run};
+use crate::support::{Compression, Daemon, Engine, Image, Layer, Sealift, Store, proxy, relay, run};
 
 /// Name, digest and evidence of a proven image.
 fn verified(name: &str, digest: &str) -> [String; 3] {
@@ -117,7 +117,7 @@ fn layers_of_vfs_are_recompressed_too_5() {
     layers_of_vfs_are_recompressed_too(Version::Five);
 }
 
-/// A server on the way to a registry that holds the request for one blob.
+/// A proxy before a registry that holds the request for one blob.
 struct Held {
     address: String,
     requested: Receiver<()>,
@@ -126,20 +126,12 @@ struct Held {
 
 impl Held {
     fn new(registry: &str, digest: &str) -> Held {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let (asked, requested) = channel();
         let (released, go) = channel();
-        let go = Arc::new(Mutex::new(go));
-        let (registry, digest) = (registry.to_owned(), digest.to_owned());
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&registry).unwrap());
-                let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                let (asked, go, digest) = (asked.clone(), go.clone(), digest.clone());
-                std::thread::spawn(move || forward(client, server, &digest, &asked, &go));
-            }
+        let (go, digest) = (Mutex::new(go), digest.to_owned());
+        let address = proxy(registry, move |client, server| {
+            relay(&server, &client);
+            forward(client, server, &digest, &asked, &go);
         });
         Held {
             address,

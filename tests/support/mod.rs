@@ -15,6 +15,7 @@
 //! image.rs      builds images in OCI layout folders and knows their true digests
 //! layer.rs      the layers of those images
 //! podman.rs     a podman with storage of its own, as root and rootless
+//! proxy.rs      proxies before a server, for connections that break, stall or wait
 //! push.rs       gets them into a registry with skopeo
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
@@ -53,6 +54,7 @@ pub mod layer;
 pub mod old_kernel;
 #[macro_use]
 pub mod podman;
+pub mod proxy;
 pub mod push;
 pub mod registry;
 pub mod serving;
@@ -69,6 +71,7 @@ pub use engine::{Engine, Store};
 pub use folder::Folder;
 pub use image::{Built, Dialect, Image, Manifest, Platform};
 pub use layer::{Compression, Layer};
+pub use proxy::{proxy, relay};
 pub use registry::{Registry, Request};
 pub use serving::Serving;
 pub use snapshot::{FileState, files_snapshot};

@@ -1,8 +1,8 @@
 //! Repairs that are stopped or killed while a blob arrives, and the registry's garbage collection meanwhile.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{self, Read as _};
+use std::net::Shutdown;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,46 +12,23 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Setup;
-use crate::support::{Registry, Sealift, http, run};
+use crate::support::{Registry, Sealift, http, proxy, relay, run};
 
 /// Bytes of an answer that arrive.
-const PASSED: usize = 100_000;
+const PASSED: u64 = 100_000;
 /// The user of the registry.
 const USER: &str = "65534:65534";
 
-/// Passes connections on to a registry. Large answers stall in the middle. Returns the address.
+/// Starts a proxy that stalls in the middle of a registry's large answers. Returns the address.
 fn stalling_proxy(registry: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let registry = registry.to_owned();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(upstream) = TcpStream::connect(&registry) else {
-                return;
-            };
-            let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
-            thread::spawn(move || {
-                let _ = std::io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Both);
-            });
-            thread::spawn(move || pass(upstream, client));
+    proxy(registry, |mut client, registry| {
+        relay(&client, &registry);
+        match io::copy(&mut registry.take(PASSED), &mut client) {
+            // Until the client gives up.
+            Ok(PASSED) => drop(client.read(&mut [0])),
+            _ => drop(client.shutdown(Shutdown::Both)),
         }
-    });
-    address
-}
-
-fn pass(mut upstream: TcpStream, mut client: TcpStream) {
-    let mut buffer = vec![0; 16 << 10];
-    let mut left = PASSED;
-    while left > 0 {
-        let length = buffer.len().min(left);
-        match upstream.read(&mut buffer[..length]) {
-            Ok(count) if count > 0 && client.write_all(&buffer[..count]).is_ok() => left -= count,
-            _ => return drop(client.shutdown(Shutdown::Both)),
-        }
-    }
-    // Until the client gives up.
-    let _ = client.read(&mut buffer);
+    })
 }
 
 /// Waits until the file of a blob is in the staging folder.
