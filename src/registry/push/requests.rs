@@ -38,6 +38,22 @@ pub(super) struct Upload {
     pub(super) least: u64,
 }
 
+impl Upload {
+    /// The upload, at the address where a response says that it goes on, if it says so.
+    pub(super) fn moved(
+        &self,
+        at: &Endpoint,
+        answer: &Answer,
+        subject: &str,
+    ) -> Result<Upload, RequestError> {
+        let mut moved = self.clone();
+        if answer.headers.contains_key(header::LOCATION) {
+            moved.url = locate(at, &self.url, answer, subject)?;
+        }
+        Ok(moved)
+    }
+}
+
 /// The response to the start of an upload.
 pub(super) enum Started {
     /// The repository has the blob now.
@@ -234,11 +250,7 @@ impl Client {
                 let Some(count) = received(&answer) else {
                     return Ok(Status::Forgotten);
                 };
-                let mut upload = upload.clone();
-                if answer.headers.contains_key(header::LOCATION) {
-                    upload.url = locate(at, &upload.url, &answer, subject)?;
-                }
-                Ok(Status::At(count, upload))
+                Ok(Status::At(count, upload.moved(at, &answer, subject)?))
             }
             // distribution 2 does not continue an upload that broke off within a request: 404 BLOB_UPLOAD_INVALID.
             status if status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 408 | 429) => {

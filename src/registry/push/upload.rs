@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ureq::http::StatusCode;
 
-use super::location::locate;
 use super::part::{Part, PartError};
 use super::requests::{self, Completed, Form, Started, Status, Upload, received, refusal};
 use crate::blob::{BlobReader, Blobs};
@@ -372,14 +371,11 @@ impl Uploader<'_, '_> {
         session.broken = part.sent;
         match (part.error, answer) {
             (Some(PartError::Final(error)), answer) => {
+                // The upload is cancelled where it is now.
                 if let Ok(answer) = answer
                     && answer.status.is_success()
-                    && let Ok(url) = locate(at, &upload.url, &answer, &session.subject)
+                    && let Ok(moved) = upload.moved(at, &answer, &session.subject)
                 {
-                    let moved = Upload {
-                        url,
-                        ..upload.clone()
-                    };
                     *session.upload = Some(moved);
                 }
                 Err(RequestError::End(error))
@@ -409,11 +405,7 @@ impl Uploader<'_, '_> {
         match answer.status {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED | StatusCode::OK => {}
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
-                let moved = Upload {
-                    url: locate(at, &upload.url, &answer, subject)?,
-                    ..upload.clone()
-                };
-                *session.upload = Some(moved);
+                *session.upload = Some(upload.moved(at, &answer, subject)?);
                 session.is_redirected = true;
                 let problem = "sends an upload elsewhere".to_string();
                 return Err(RequestError::end(at, subject, problem, None).again());
@@ -434,13 +426,7 @@ impl Uploader<'_, '_> {
             let problem = format!("has {found} bytes of it, expected {confirmed}");
             return Err(RequestError::end(at, subject, problem, None).again());
         }
-        let next = match answer.headers.contains_key("location") {
-            true => Upload {
-                url: locate(at, &upload.url, &answer, subject)?,
-                ..upload.clone()
-            },
-            false => upload.clone(),
-        };
+        let next = upload.moved(at, &answer, subject)?;
         session.confirmed = confirmed;
         Ok(next)
     }
