@@ -19,7 +19,7 @@ struct State {
     stopped: AtomicBool,
     /// The signal that arrived; 0 before.
     signal: AtomicI32,
-    /// Whether the work was done when the signal came, or completed then.
+    /// Whether the signal ends work that lasts until one comes, such as that of a server.
     completed: AtomicBool,
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
@@ -31,7 +31,7 @@ struct State {
     cleaned: Condvar,
 }
 
-/// How long a signal waits for those who clean up by themselves.
+/// How long a signal waits for callers that clean up, each with a [`Cleanup`].
 const CLEANUP_TIME: Duration = Duration::from_secs(5);
 
 /// What must be finished before a signal takes effect.
@@ -96,6 +96,8 @@ impl Interrupt {
             .spawn(move || {
                 if let Some(signal) = signals.forever().next() {
                     this.0.signal.store(signal, Ordering::SeqCst);
+                    // No hold begins from now on.
+                    this.0.stopped.store(true, Ordering::SeqCst);
                     if this.holds().delay() {
                         held(signal);
                         this.end_holds_by_another(signals);
@@ -108,12 +110,12 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Notes that the signal has interrupted nothing: the work goes on until one comes, and has ended well.
+    /// Notes that the signal has ended the work as it should end, such as that of a server, and interrupted nothing.
     pub fn complete(&self) {
         self.0.completed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the signal has interrupted nothing.
+    /// Whether the work has ended as it should: [`Interrupt::complete`] was called.
     pub fn is_complete(&self) -> bool {
         self.0.completed.load(Ordering::SeqCst)
     }
@@ -208,8 +210,8 @@ impl Interrupt {
         Ok(Hold { interrupt: self, id })
     }
 
-    /// Lets the caller clean up by itself after a signal, once [`Interrupt::check`] has failed. A caller that takes too long
-    /// dies with the process.
+    /// Gives the caller time to clean up after a signal: it notices the signal by [`Interrupt::check`]. The process dies
+    /// after a few seconds even if the caller is not done.
     pub fn cleanup(&self) -> Cleanup<'_> {
         *self.0.cleanups.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Cleanup(self)
