@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use crate::error::tells_of_full_disk;
-
 /// Deepest nesting of errors that is followed.
 const MAX_DEPTH: usize = 4;
 
@@ -61,7 +59,7 @@ impl StorageFault {
         found.map(|(_, fault)| fault)
     }
 
-    /// The problem for people. [`tells_of_full_disk`] recognizes that of a full disk.
+    /// The problem for people. By its text `error::tells_of_full_disk` recognizes a full disk or quota.
     pub(super) fn problem(self) -> &'static str {
         match self {
             StorageFault::Full => "the registry's disk is full (no space left on device)",
@@ -72,9 +70,11 @@ impl StorageFault {
     }
 
     pub(super) fn hint(self) -> &'static str {
-        match tells_of_full_disk(self.problem()) {
-            true => "free some space there, and run the same command again",
-            false => "the registry's log names the file",
+        match self {
+            StorageFault::Full | StorageFault::Quota => {
+                "free some space there, and run the same command again"
+            }
+            StorageFault::ReadOnly | StorageFault::NoPermission => "the registry's log names the file",
         }
     }
 }

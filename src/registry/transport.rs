@@ -87,7 +87,8 @@ pub(super) struct Stream<'s> {
     pub(super) reader: &'s mut dyn Read,
     /// Bytes that are sent. A reader that ends earlier must return an error, unless they are sent in chunks.
     pub(super) length: u64,
-    /// Whether they are sent in chunks, which tells the recipient an early end. Not every server takes that.
+    /// Whether they are sent in chunks instead of with a `Content-Length`: an early end then breaks no connection. As
+    /// `docker push` does; not every server takes it.
     pub(super) in_chunks: bool,
 }
 

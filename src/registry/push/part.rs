@@ -15,7 +15,7 @@ pub(super) struct Part<'p> {
     reader: &'p mut BlobReader,
     blob: &'p Descriptor,
     left: u64,
-    /// Whether the recipient is told of an early end.
+    /// Whether it is sent in chunks, which can end early without breaking the connection.
     in_chunks: bool,
     progress: &'p dyn Progress,
     check: &'p dyn Fn() -> Result<()>,

@@ -403,33 +403,20 @@ fn a_repository_mounts_what_another_has() {
 }
 
 #[test]
-fn a_blob_that_the_registry_has_only_a_part_of_is_sent_again() {
-    let whole = image(&[3 << 20]);
-    let layer = whole.blobs()[2].descriptor.digest;
-    let registry = PushRegistry::new(Dialect::default());
-    let upstream = registry.clone();
-    let server = Server::start(move |seen| match seen.method.as_str() {
-        "HEAD" if seen.path.ends_with(&layer.to_string()) => Reply::new(200, "a part"),
-        _ => upstream.answer(seen),
-    });
-    push(&server, &Images::new().image("lib/one:1", &whole)).unwrap();
-    let shelf = registry.shelf.lock().unwrap();
-    assert!(shelf.blobs.contains_key(&("mirror/lib/one".into(), layer)));
-}
-
-#[test]
-fn a_blob_that_the_registry_cannot_find_is_sent_again() {
-    let whole = image(&[3 << 20]);
-    let layer = whole.blobs()[2].descriptor.digest;
-    let registry = PushRegistry::new(Dialect::default());
-    let upstream = registry.clone();
-    let server = Server::start(move |seen| match seen.method.as_str() {
-        "HEAD" if seen.path.ends_with(&layer.to_string()) => Reply::new(500, ""),
-        _ => upstream.answer(seen),
-    });
-    push(&server, &Images::new().image("lib/one:1", &whole)).unwrap();
-    let shelf = registry.shelf.lock().unwrap();
-    assert!(shelf.blobs.contains_key(&("mirror/lib/one".into(), layer)));
+fn a_blob_that_the_registry_has_a_part_of_or_cannot_find_is_sent_again() {
+    for (status, body) in [(200, "a part"), (500, "")] {
+        let whole = image(&[3 << 20]);
+        let layer = whole.blobs()[2].descriptor.digest;
+        let registry = PushRegistry::new(Dialect::default());
+        let upstream = registry.clone();
+        let server = Server::start(move |seen| match seen.method.as_str() {
+            "HEAD" if seen.path.ends_with(&layer.to_string()) => Reply::new(status, body),
+            _ => upstream.answer(seen),
+        });
+        push(&server, &Images::new().image("lib/one:1", &whole)).unwrap();
+        let shelf = registry.shelf.lock().unwrap();
+        assert!(shelf.blobs.contains_key(&("mirror/lib/one".into(), layer)));
+    }
 }
 
 #[test]

@@ -250,12 +250,12 @@ fn a_registry_that_fails_without_a_reason_has_a_log() {
 /// Stops a push once bytes of a blob are sent.
 struct Stopping {
     interrupt: Interrupt,
-    begun: mpsc::Sender<()>,
+    has_sent: mpsc::Sender<()>,
 }
 
 impl Progress for Stopping {
     fn blob_advanced(&self, _: &Digest, _: u64) {
-        let _ = self.begun.send(());
+        let _ = self.has_sent.send(());
         while self.interrupt.check().is_ok() {
             thread::yield_now();
         }
@@ -275,10 +275,10 @@ fn a_signal_cancels_uploads() {
     let destination = format!("{}/mirror", server.host()).parse().unwrap();
     let target =
         RegistryTarget::new(destination, false, patient(), Arc::new(Silent), interrupt.clone()).unwrap();
-    let (begun, is_begun) = mpsc::channel();
+    let (has_sent, sent) = mpsc::channel();
     let progress = Stopping {
         interrupt: interrupt.clone(),
-        begun,
+        has_sent,
     };
     thread::scope(|scope| {
         let archives = images.open();
@@ -286,7 +286,7 @@ fn a_signal_cancels_uploads() {
         let options = LoadOptions::default();
         let pushing =
             scope.spawn(move || load(target, &archives, &options, &mut (), &progress, interrupt).map(drop));
-        is_begun.recv().unwrap();
+        sent.recv().unwrap();
         interrupt.stop();
         // The process would die now.
         let shelf = registry.shelf.lock().unwrap();
