@@ -61,7 +61,7 @@ pub(super) enum Delivery {
     Length(usize),
 }
 
-/// Blocks one response until another request opens it.
+/// Blocks responses until it is opened.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     is_open: Mutex<bool>,
@@ -76,7 +76,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    fn wait(&self) {
+    pub(super) fn wait(&self) {
         let limit = Duration::from_secs(20);
         let closed = self.is_open.lock().unwrap();
         let waited = self

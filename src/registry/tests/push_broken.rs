@@ -14,7 +14,7 @@ use crate::load::{LoadOptions, load};
 use crate::oci::Digest;
 use crate::oci::testing::TestImage;
 use crate::progress::{Progress, Silent};
-use crate::registry::testing::{Delivery, Reply, Seen, Server, patient};
+use crate::registry::testing::{Gate, Reply, Seen, Server, patient};
 use crate::registry::{Options, RegistryTarget};
 use crate::retry::Retry;
 
@@ -330,15 +330,25 @@ fn no_attempt_leaves_an_upload() {
 fn a_registry_that_cancels_no_upload_does_not_matter() {
     for silent in [false, true] {
         let upstream = PushRegistry::new(Dialect::default());
+        let gate = Arc::new(Gate::default());
+        let closed = Arc::clone(&gate);
         let server = Server::start(move |seen: &Seen| match (seen.method.as_str(), silent) {
             ("DELETE", false) => Reply::new(405, ""),
-            ("DELETE", true) => Reply::new(200, "x").sent(Delivery::Stall(0)),
+            ("DELETE", true) => {
+                closed.wait();
+                Reply::new(204, "")
+            }
             ("PUT", _) => Reply::new(403, ""),
             _ => upstream.answer(seen),
         });
         let (target, notes) = target(&server.host(), false, patient());
         let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
         let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+        gate.open();
+        assert!(
+            !gate.failed.load(Ordering::SeqCst),
+            "the push waited for the response"
+        );
         assert!(error.to_string().contains("may not push here"), "{error}");
         assert_eq!(notes.all(), "");
     }

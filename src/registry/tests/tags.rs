@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::ErrorKind;
-use crate::registry::testing::{Reply, Server, quick, source};
+use crate::registry::testing::{Reply, Server, patient, source};
 
 #[test]
 fn tags_are_listed_page_by_page() {
@@ -40,15 +40,18 @@ fn tags_are_listed_page_by_page() {
             _ => Reply::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"unknown"}]}"#),
         }
     });
-    let source = source(quick());
+    let source = source(patient());
     let list = |name: &str| source.tags(&format!("{}/lib/{name}", server.host()).parse().unwrap());
     let names: Vec<String> = list("app").unwrap().iter().map(ToString::to_string).collect();
     let expected = ["1", "2", "3"].map(|tag| server.reference(tag).to_string());
     assert_eq!(names, expected);
     assert_eq!(list("none").unwrap(), []);
-    for endless in ["loop", "empty", "long"] {
+    for (endless, requests) in [("loop", 1), ("empty", 11), ("long", 1)] {
         let error = list(endless).unwrap_err();
         assert!(error.to_string().contains("never ends"), "{error}");
+        let path = format!("/v2/lib/{endless}/tags/list");
+        let count = server.paths().iter().filter(|asked| **asked == path).count();
+        assert_eq!(count, requests, "{endless}");
     }
     assert_eq!(list("absent").unwrap_err().kind(), ErrorKind::NotFound);
 }
