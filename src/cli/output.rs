@@ -163,6 +163,24 @@ impl Output {
         }
     }
 
+    /// Prints several errors. A hint that one error after the other has is printed once.
+    pub fn errors<'e>(&self, errors: impl IntoIterator<Item = &'e Error>) {
+        let mut last: Option<String> = None;
+        for error in errors.into_iter().flat_map(Error::each) {
+            let hint = hint_of(error);
+            if last != hint
+                && let Some(last) = &last
+            {
+                self.hint(last);
+            }
+            self.labelled("error", "31", &error.to_string());
+            last = hint;
+        }
+        if let Some(last) = last {
+            self.hint(&last);
+        }
+    }
+
     /// Reports why a command failed; with `--json`, also as a document with the findings.
     pub fn failure(&self, error: &Error, findings: &[Finding]) {
         if self.global.json {

@@ -7,7 +7,7 @@ use sealift::archive::STDIN;
 use sealift::error::{Hint, NewFile, Remedy};
 use sealift::escape::shell_word;
 use sealift::load::{DigestStatus, Obstacle};
-use sealift::oci::Platform;
+use sealift::oci::{Digest, Platform};
 
 /// A hint with flags and commands.
 pub fn hint(hint: &Hint) -> String {
@@ -108,6 +108,9 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::RepairStorage => {
             "on the registry's host, `sealift repair --registry-root DIR --from ...` replaces it in the storage folder"
         }
+        Remedy::VerifyStorage => {
+            "the manifest's file may be damaged: on the registry's host, `sealift verify --registry-root DIR` names it"
+        }
         Remedy::RunAsRoot => "run the same command with sudo",
         Remedy::Repair => "`sealift doctor --repair` undoes it",
         Remedy::StartAndRepair => {
@@ -139,6 +142,38 @@ fn remedy(remedy: &Remedy) -> String {
 /// The file where Docker and sealift look for the CA of a host.
 fn ca_of(host: &str) -> String {
     shell_word(&format!("/etc/docker/certs.d/{host}/ca.crt"))
+}
+
+/// Images that a command line names in full.
+const NAMED: usize = 3;
+
+/// The command that mends images in a registry.
+pub fn repair_images(images: &[String]) -> String {
+    let images = match images.len() {
+        ..=NAMED => images.iter().map(|image| shell_word(image)).collect::<Vec<_>>(),
+        _ => vec!["IMAGE...".into()],
+    };
+    repairs(&images.join(" "))
+}
+
+/// The command that mends the storage folder of a registry.
+pub fn repair_storage(root: &str) -> String {
+    repairs(&format!("--registry-root {}", shell_word(root)))
+}
+
+fn repairs(what: &str) -> String {
+    let command = format!("sealift repair {what} --from SOURCE");
+    format!("`{command}` replaces what is bad or missing; SOURCE is docker, an archive, or registry://HOST")
+}
+
+/// The command that sets a tag again.
+pub fn set_tag(repository: &str, tag: &str, digest: &Digest) -> String {
+    let name = format!("docker://HOST/{repository}");
+    format!(
+        "`skopeo copy --all --preserve-digests {} {}` sets a tag again",
+        shell_word(&format!("{name}@{digest}")),
+        shell_word(&format!("{name}:{tag}"))
+    )
 }
 
 /// The option that writes an archive elsewhere.
@@ -220,8 +255,10 @@ mod tests {
             let rest = &source[at + 2..];
             let end = rest.find(|letter: char| !letter.is_ascii_lowercase() && letter != '-');
             let flag = &rest[..end.unwrap_or(rest.len())];
-            let is_of_podman = source[..at].ends_with("podman save ");
-            assert!(known.contains(flag) || is_of_podman, "--{flag}");
+            let is_of_another = ["podman save ", "skopeo copy --all "]
+                .iter()
+                .any(|command| source[..at].ends_with(command));
+            assert!(known.contains(flag) || is_of_another, "--{flag}");
             count += 1;
         }
         assert!(count > 30, "only {count} were found");

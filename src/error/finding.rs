@@ -249,7 +249,7 @@ pub enum Problem {
     NoManifest,
     #[error("a sparse index: {absent} of its {of} manifests are not in this repository")]
     Sparse { absent: usize, of: usize },
-    #[error("an unfinished upload: {received} bytes, started {} ago", Ago(*seconds))]
+    #[error("an unfinished upload: {received} bytes, started {} ago", Span(*seconds))]
     UnfinishedUpload { received: u64, seconds: u64 },
     #[error("a repair is under way or was killed; the next one removes what it left")]
     UnfinishedRepair,
@@ -257,10 +257,11 @@ pub enum Problem {
     Unexpected { expected: Digest, found: Digest },
 }
 
-/// A time span, for people.
-struct Ago(u64);
+/// A time span in seconds, for people.
+#[derive(Debug, Clone, Copy)]
+pub struct Span(pub u64);
 
-impl fmt::Display for Ago {
+impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
         let fits = units.into_iter().find(|(seconds, _)| self.0 >= *seconds);

@@ -21,7 +21,7 @@ use crate::escape::Escaped;
 use crate::oci::ReferenceError;
 
 pub(crate) use finding::MAX_WRONG_SIZES;
-pub use finding::{Finding, Place, Problem};
+pub use finding::{Finding, Place, Problem, Span};
 pub use hint::{Advice, Hint};
 pub use kind::ErrorKind;
 pub use remedy::{NewFile, Remedy};

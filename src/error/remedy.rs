@@ -105,6 +105,8 @@ pub enum Remedy {
     RunAsRoot,
     /// Repair the storage folder of a registry.
     RepairStorage,
+    /// Verify the storage folder of a registry that fails to serve a manifest.
+    VerifyStorage,
     /// Start an engine, say where it is, or load into a layout.
     NameEngine,
     /// Undo what an interrupted load left.
@@ -206,6 +208,9 @@ impl fmt::Display for Remedy {
             }
             Remedy::RunAsRoot => "run it as root",
             Remedy::RepairStorage => "repair its storage folder on the registry's host",
+            Remedy::VerifyStorage => {
+                "the manifest's file may be damaged: verify the registry's storage folder on the registry's host"
+            }
             Remedy::NameEngine => "start one, say where it is, or load into a layout folder",
             Remedy::Repair => "undo what the interrupted load left",
             Remedy::StartAndRepair => "start the engine by hand, then undo what the interrupted load left",

@@ -19,7 +19,7 @@ use super::options::Options;
 use super::retry_after::retry_after;
 use super::tls::Trust;
 use super::transport::{Answer, Request, Stream, Transport};
-use crate::error::{Error, Hint, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::escape::Escaped;
 use crate::interrupt::{self, Interrupt};
 use crate::net::address::Address;
@@ -329,7 +329,14 @@ impl Client {
                     _ => format!("answered {status}"),
                 };
                 let problem = format!("{what}{}", body.suffix());
-                RequestError::of_status(status, pause, endpoint, &subject, problem)
+                let error = RequestError::of_status(status, pause, endpoint, &subject, problem);
+                match (status, wanted) {
+                    // CNCF distribution does not serve a damaged manifest.
+                    (StatusCode::INTERNAL_SERVER_ERROR, Wanted::Tag(_) | Wanted::Manifest(_)) => {
+                        error.and_hint(Remedy::VerifyStorage.into())
+                    }
+                    _ => error,
+                }
             }
         })
     }

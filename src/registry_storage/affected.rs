@@ -48,6 +48,11 @@ impl AffectedImages {
         set
     }
 
+    /// Whether no image is affected.
+    pub fn is_empty(&self) -> bool {
+        self.below.is_empty() && self.others.is_empty()
+    }
+
     /// Adds others.
     pub(super) fn append(&mut self, other: &mut AffectedImages) {
         self.below.append(&mut other.below);
@@ -153,8 +158,8 @@ impl Affected {
         }
     }
 
-    /// Adds a finding about an image, which may be named by a tag.
-    pub fn add_about(&mut self, finding: Finding, tag: &str, digest: Option<Digest>) {
+    /// Adds a finding about a tag, with the manifests that it had before if it has none now.
+    pub fn add_about(&mut self, finding: Finding, tag: &str, digest: Option<Digest>, before: Vec<Digest>) {
         let image = AffectedImage {
             repository: Arc::clone(&self.repository),
             tag: Some(tag.into()),
@@ -164,7 +169,11 @@ impl Affected {
             below: Vec::new(),
             others: vec![image],
         };
-        self.others.push(StorageFinding { finding, images });
+        self.others.push(StorageFinding {
+            finding,
+            images,
+            tagged_before: before,
+        });
     }
 
     /// Adds an index: what breaks its children breaks it too.
@@ -211,7 +220,10 @@ impl Affected {
                 below: vec![(Arc::clone(&users), shared(manifests))],
                 others: Vec::new(),
             };
-            StorageFinding { finding, images }
+            StorageFinding {
+                images,
+                ..StorageFinding::new(finding)
+            }
         });
         findings.chain(self.others).collect()
     }

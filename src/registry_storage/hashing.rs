@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::layout::{BlobFile, State, Storage, blob_folder, stat};
+use super::layout::{BlobFile, State, Storage, blob_folder, cannot, stat};
 use super::report::{StorageFinding, Total, Unreferenced};
 use super::{Options, Sample};
 use crate::blob::map::Windows;
@@ -142,7 +142,7 @@ fn folder(storage: &Storage, dir: &Dir, name: &str, entry: &str, first: &mut Fir
                     },
                 }))
             }
-            _ => first.unread.push(Error::io("open", dir.join(name))(error)),
+            _ => first.unread.push(cannot("open", &dir.join(name), error)),
         },
     }
     None

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::blob::{Extent, Stored};
 use crate::dir::{self, Dir};
-use crate::error::{Error, Finding, Place, Problem, Result};
+use crate::error::{Error, Finding, Place, Problem, Remedy, Result};
 use crate::oci::Digest;
 
 /// Where the storage begins in the registry's root folder.
@@ -83,17 +83,17 @@ impl Storage {
     ///
     /// [`Error::NotFound`] if there is none.
     pub fn open(path: &Path) -> Result<Storage> {
-        let given = Dir::open(path).map_err(Error::io("open", path))?;
+        let given = Dir::open(path).map_err(|error| cannot("open", path, error))?;
         for begin in BEGINS {
             let root = match given.below(Path::new(begin)) {
                 Ok(root) => root,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io("open", path.join(begin))(error)),
+                Err(error) => return Err(cannot("open", &path.join(begin), error)),
             };
             let open = |name: &str| match root.dir(name) {
                 Ok(dir) => Ok(Some(dir)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Error::io("open", root.join(name))(error)),
+                Err(error) => Err(cannot("open", &root.join(name), error)),
             };
             let (blobs, repositories) = (open("blobs")?, open("repositories")?);
             if begin == BEGIN || blobs.is_some() && repositories.is_some() {
@@ -198,18 +198,35 @@ impl Storage {
             Ok(None) => Ok(BlobFile::Missing),
             // A folder above it is a link.
             Err(error) if error.kind() == io::ErrorKind::Other => Ok(BlobFile::Other(FileType::Symlink)),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(self.cannot_open_folder(digest, error)),
         }
+    }
+
+    /// Why the folder of a blob cannot be opened. It names the outermost folder that cannot be, which many blobs share.
+    fn cannot_open_folder(&self, digest: &Digest, error: io::Error) -> Error {
+        let folder = Path::new("blobs").join(blob_folder(digest));
+        let folders = folder.ancestors().take_while(|path| !path.as_os_str().is_empty());
+        let closed = folders.take_while(|path| self.root.below(path).is_err()).last();
+        let closed = closed.unwrap_or(&folder);
+        let error = match (closed.parent(), closed.file_name()) {
+            (Some(parent), Some(name)) => {
+                let again = self.root.below(parent).and_then(|parent| parent.dir(name));
+                again.err().unwrap_or(error)
+            }
+            _ => error,
+        };
+        cannot("open", &self.root.join(closed), error)
     }
 
     /// Opens a blob; `None` if it is missing.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<(Stored, State)>> {
         let path = self.root.join(blob_entry(digest));
-        let folder = self.folder(digest).map_err(Error::io("open", &path))?;
+        let folder = self.folder(digest);
+        let folder = folder.map_err(|error| self.cannot_open_folder(digest, error))?;
         let file = match folder.map(|folder| folder.open_file("data")) {
             None => return Ok(None),
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Some(opened) => opened.map_err(Error::io("open", &path))?,
+            Some(opened) => opened.map_err(|error| cannot("open", &path, error))?,
         };
         let state = State::of(&file.metadata().map_err(Error::io("read", &path))?);
         let extent = Extent {
@@ -225,6 +242,16 @@ impl Storage {
             offset: None,
         };
         Ok(Some((stored, state)))
+    }
+}
+
+/// What could not be opened or read, and why. The files of a registry are often open to root and to the registry's user
+/// only.
+pub(super) fn cannot(action: &'static str, path: &Path, error: io::Error) -> Error {
+    let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+    match Error::io(action, path)(error) {
+        error if is_denied && !rustix::process::geteuid().is_root() => error.and_hint(Remedy::RunAsRoot),
+        error => error,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The result of a verification of a storage folder.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::affected::AffectedImages;
 use super::hashing::Bad;
@@ -17,6 +17,8 @@ pub struct StorageFinding {
     pub finding: Finding,
     /// The images.
     pub images: AffectedImages,
+    /// Of a tag whose link is missing or wrong: the good manifests that it ever had, the latest first.
+    pub tagged_before: Vec<Digest>,
 }
 
 impl StorageFinding {
@@ -25,6 +27,7 @@ impl StorageFinding {
         StorageFinding {
             finding,
             images: AffectedImages::default(),
+            tagged_before: Vec::new(),
         }
     }
 }
@@ -159,8 +162,11 @@ impl Report {
         }
     }
 
-    /// Joins findings that several repositories have in common; errors come first, then by place.
+    /// Joins findings that several repositories have in common; errors come first, then by place. What several passes
+    /// could not read is told once.
     pub(super) fn sort(&mut self) {
+        let mut told = HashSet::new();
+        self.unread.retain(|error| told.insert(error.to_string()));
         self.findings.sort_by_cached_key(|found| {
             let Finding { place, problem } = &found.finding;
             (

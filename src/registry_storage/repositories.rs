@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::layout::Storage;
+use super::layout::{Storage, cannot};
 use super::report::StorageFinding;
 use crate::dir::{self, Dir};
 use crate::error::{Error, Finding, Problem};
@@ -92,7 +92,7 @@ impl Iterator for Repositories<'_> {
                             return Some((name, again));
                         }
                     }
-                    Err(error) => self.unread.push(Error::io("open", path)(error)),
+                    Err(error) => self.unread.push(cannot("open", &path, error)),
                 },
                 (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}
                 (Err(_), Ok(Some(rustix::fs::FileType::RegularFile))) => {
@@ -102,7 +102,7 @@ impl Iterator for Repositories<'_> {
                     let kind = dir::kind_name(kind);
                     self.find(&name, Problem::NotAFolder { kind });
                 }
-                (Err(error), _) => self.unread.push(Error::io("open", path)(error)),
+                (Err(error), _) => self.unread.push(cannot("open", &path, error)),
             }
         }
     }

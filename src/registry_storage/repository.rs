@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::affected::Affected;
 use super::hashing::{Bad, wrong_size};
-use super::layout::{BlobFile, Link, Storage, read_link};
+use super::layout::{BlobFile, Link, Storage, cannot, read_link};
 use super::marks::Marks;
 use super::report::StorageFinding;
 use crate::blob::BlobReader;
@@ -123,7 +124,7 @@ impl Look<'_> {
     }
 
     fn unread(&mut self, action: &'static str, below: &str, error: io::Error) {
-        let error = Error::io(action, self.dir.join(below))(error);
+        let error = cannot(action, &self.dir.join(below), error);
         self.examined.unread.push(error);
     }
 
@@ -441,21 +442,51 @@ impl Look<'_> {
                 Some(Link::Wrong(reason)) => (Some(Problem::Link { reason }), None),
                 None => (None, None),
             };
+            // Manifests that the tag had before; those may have been deleted. What keeps the link from being read, such as a
+            // link to elsewhere, may be in the place of the whole tag, and is told once.
+            let index = format!("_manifests/tags/{tag}/index");
+            let had = match is_wrong && self.dir.below(Path::new(&index)).is_err() {
+                true => Vec::new(),
+                false => self.digests(&index),
+            };
             if let Some(problem) = problem {
                 let place = self.place(&format!("{below}/link"));
-                self.affected.add_about(Finding { place, problem }, &tag, digest);
+                let before = match digest {
+                    None => self.good_of(&index, &had),
+                    Some(_) => Vec::new(),
+                };
+                self.affected
+                    .add_about(Finding { place, problem }, &tag, digest, before);
             }
             if is_wrong {
                 continue;
             }
-            // Manifests that the tag had before; those may have been deleted.
-            let index = format!("_manifests/tags/{tag}/index");
-            for digest in self.digests(&index) {
+            for digest in had {
                 let below = format!("{index}/{}/{}", digest.algorithm(), digest.hex());
                 self.check_link(&below, &digest, None);
             }
         }
         Ok(())
+    }
+
+    /// Those of the manifests that a tag had that are good, the latest first: a registry writes the link in `index` again
+    /// each time that the tag gets the manifest.
+    fn good_of(&mut self, index: &str, had: &[Digest]) -> Vec<Digest> {
+        let mut found = Vec::new();
+        for digest in had.iter().copied() {
+            let link = format!("{index}/{}/{}", digest.algorithm(), digest.hex());
+            let folder = self.dir.below(Path::new(&link));
+            let meta = folder.and_then(|folder| folder.open_file("link")?.metadata());
+            let is_served = self.link(&revision(&digest)) == Some(Link::To(digest));
+            let is_good = !self.examiner.bad.contains_key(&digest)
+                && matches!(self.stat(&digest), Some(BlobFile::Regular(_)));
+            if is_served && is_good {
+                let time = meta.and_then(|meta| meta.modified()).ok();
+                found.push((time, digest));
+            }
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.into_iter().map(|(_, digest)| digest).collect()
     }
 
     /// Looks at the links to layers that no manifest of this repository refers to.

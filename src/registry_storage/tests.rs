@@ -385,6 +385,44 @@ fn an_index_of_which_nothing_is_there_is_wrong() {
 }
 
 #[test]
+fn a_tag_without_a_link_is_told_with_what_it_tagged_before() {
+    for content in [None, Some("")] {
+        let folder = Folder::new();
+        let old = folder.push("app", "1", "old");
+        let gone = folder.push("app", "1", "gone");
+        let new = folder.push("app", "1", "new");
+        let index = |pushed: &Pushed| {
+            let hex = digest(&pushed.index).hex();
+            format!("repositories/app/_manifests/tags/1/index/sha256/{hex}/link")
+        };
+        // In any order of their digests.
+        for (pushed, age) in [(&new, 10_u64), (&gone, 20), (&old, 30)] {
+            let time = SystemTime::now() - Duration::from_secs(age * 100_000);
+            let file = fs::File::open(folder.at(&index(pushed))).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        fs::remove_file(folder.at(&blob_entry(&digest(&gone.index)))).unwrap();
+        let current = "repositories/app/_manifests/tags/1/current/link";
+        match content {
+            None => fs::remove_file(folder.at(current)).unwrap(),
+            Some(text) => folder.write(current, text),
+        }
+        let report = folder.verify();
+        let mut tags = report.findings.iter().filter(|found| {
+            let entry = found.finding.place.entry.as_deref();
+            entry == Some(current)
+        });
+        let found = tags.next().unwrap();
+        assert_eq!(found.tagged_before, [digest(&new.index), digest(&old.index)]);
+        let others = report
+            .findings
+            .iter()
+            .filter(|other| !std::ptr::eq(*other, found));
+        assert!(others.into_iter().all(|other| other.tagged_before.is_empty()));
+    }
+}
+
+#[test]
 fn a_cache_lacks_what_nobody_pulled() {
     let folder = Folder::new();
     let app = folder.push("app", "1", "one");

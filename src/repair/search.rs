@@ -140,6 +140,14 @@ impl Search {
         Ok(())
     }
 
+    /// Notes why a source could not be searched. What several images fail for is told once.
+    fn fail(&mut self, error: Error) {
+        let text = error.to_string();
+        if self.failures.iter().all(|known| known.to_string() != text) {
+            self.failures.push(error);
+        }
+    }
+
     /// Asks for blobs without asking for images.
     fn directly(&mut self, at: usize, stage: Stage, wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
         for (digest, wanted) in wanted {
@@ -257,7 +265,7 @@ impl Search {
             Some(Ok(listing)) => listing,
             Some(Err(Error::Interrupted)) => return Err(Error::Interrupted),
             Some(Err(error)) => {
-                self.failures.push(error);
+                self.fail(error);
                 Listing::default()
             }
             None => Listing::default(),
@@ -289,7 +297,9 @@ impl Search {
             Ok(answers) => answers,
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
-                self.failures.extend(Some(error).filter(|_| !is_guess));
+                if !is_guess {
+                    self.fail(error);
+                }
                 return Ok(());
             }
         };
@@ -301,12 +311,12 @@ impl Search {
                     self.explain(at, reference.repository(), &found, wanted);
                     more.extend(found.about.other_digests());
                 }
-                Err(unavailable) if unavailable.is_present => self.failures.push(unavailable.error),
+                Err(unavailable) if unavailable.is_present => self.fail(unavailable.error),
                 Err(unavailable) => match unavailable.error {
                     Error::Interrupted => return Err(Error::Interrupted),
                     Error::NotFound { .. } => {}
                     _ if is_guess => {}
-                    error => self.failures.push(error),
+                    error => self.fail(error),
                 },
             }
         }

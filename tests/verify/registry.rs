@@ -221,6 +221,28 @@ fn as_it_is_printed() {
     transcript
         .run(&format!("verify --all {address}/app {address}/absent"))
         .code(1);
+    let manifest = setup.registry.blob_path(&setup.app.host().digest);
+    {
+        let _damaged = setup.damage(&manifest, DAMAGES[1].1);
+        transcript
+            .run(&format!("verify --tries 1 {address}/app:1 {address}/team/web:2"))
+            .code(1);
+    }
+    {
+        let index = setup.registry.blob_path(&setup.app.digest);
+        let _damaged = setup.damage(&index, DAMAGES[1].1);
+        transcript
+            .run(&format!("verify --tries 1 --all {address}/app"))
+            .code(4);
+    }
+    transcript
+        .run(&format!("verify {address}/team/web:2 --since state.json"))
+        .ok();
+    transcript
+        .run(&format!(
+            "verify {address}/app:1 {address}/team/web:2 --since state.json"
+        ))
+        .code(1);
     transcript.run(&format!("verify --all {address}/app:1")).code(2);
     fs::write(sealift.path("app:1"), "").unwrap();
     transcript.run("verify app:1").code(2);
@@ -242,10 +264,39 @@ fn as_it_is_printed() {
     error: <registry>/app: <app linux/amd64 layer 2>: truncated: 100160 bytes, expected 200321
       in <registry>/app:1
       in <registry>/app:latest
+    hint: `sealift repair <registry>/app:1 <registry>/app:latest --from SOURCE` replaces what is bad or missing; SOURCE is docker, an archive, or registry://HOST
     2 images: 15 blobs, 2.3 MB read: 2 errors in 2 images
     2> note: <app linux/amd64 layer 2>: is wrong; reading it again
     2> error: repository absent not found in <registry>
     2> hint: check the name absent; it may also be private
+    exit 1
+
+    $ sealift verify --tries 1 <registry>/app:1 <registry>/team/web:2
+    error: <registry>/app: <app linux/amd64 layer 2>: truncated: 100160 bytes, expected 200321
+      in <registry>/app:1
+    error: <registry>: app@<app linux/amd64>: answered 500 Internal Server Error (unknown error)
+      in <registry>/app:1
+    hint: `sealift repair <registry>/app:1 --from SOURCE` replaces what is bad or missing; SOURCE is docker, an archive, or registry://HOST; the manifest's file may be damaged: on the registry's host, `sealift verify --registry-root DIR` names it
+    2 images: 27 blobs, 2.5 MB read: 2 errors in 1 image
+    2> note: <app linux/amd64 layer 2>: is wrong; reading it again
+    exit 1
+
+    $ sealift verify --tries 1 --all <registry>/app
+    2 images: 0 blobs, 0 B read: 2 errors in 2 images
+    2> error: <registry>: app:1: answered 500 Internal Server Error (unknown error)
+    2> error: <registry>: app:latest: answered 500 Internal Server Error (unknown error)
+    2> hint: the manifest's file may be damaged: on the registry's host, `sealift verify --registry-root DIR` names it
+    exit 4
+
+    $ sealift verify <registry>/team/web:2 --since state.json
+    1 image: 15 blobs, 2.3 MB read: all good
+
+    $ sealift verify <registry>/app:1 <registry>/team/web:2 --since state.json
+    error: <registry>/app: <app linux/amd64 layer 2>: truncated: 100160 bytes, expected 200321
+      in <registry>/app:1
+    hint: `sealift repair <registry>/app:1 --from SOURCE` replaces what is bad or missing; SOURCE is docker, an archive, or registry://HOST
+    2 images (1 verified before, and 2 blobs of the others): 13 blobs, 257 kB read: 1 error in 1 image
+    2> note: <app linux/amd64 layer 2>: is wrong; reading it again
     exit 1
 
     $ sealift verify --all <registry>/app:1

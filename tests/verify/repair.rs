@@ -304,9 +304,11 @@ fn what_cannot_be_mended_is_told() {
     for line in [
         "--from <layout>",
         "--from <layout> --dry-run",
+        "--from registry://127.0.0.1:1 --tries 1 --dry-run",
         "--from images.tar --dry-run",
         "--from images.tar",
         "--from registry://user:secret@h.io",
+        "--from absent.tar",
     ] {
         if line == "--from images.tar --dry-run" {
             let bytes = fs::read(setup.app.blob(&host.layers[1].digest)).unwrap();
@@ -324,6 +326,8 @@ fn what_cannot_be_mended_is_told() {
     <app linux/amd64 layer 2>   -      truncated   not-found   -      app:latest
     error: <app linux/amd64 layer 2>: no source has it
     error: <root>: repositories/app/_manifests/tags/1/current/link: it is empty
+      it named <app> before
+    hint: `skopeo copy --all --preserve-digests docker://HOST/app@<app> docker://HOST/app:1` sets a tag again
     <root>: 0 blobs mended, 1 not, 1 other error left
     exit 1
 
@@ -332,13 +336,29 @@ fn what_cannot_be_mended_is_told() {
     <app linux/amd64 layer 2>   -      truncated   not-found   -      app:latest
     error: <app linux/amd64 layer 2>: no source has it
     error: <root>: repositories/app/_manifests/tags/1/current/link: it is empty
+      it named <app> before
+    hint: `skopeo copy --all --preserve-digests docker://HOST/app@<app> docker://HOST/app:1` sets a tag again
     <root>: 0 blobs can be mended, 1 not, 1 other error left
+    exit 1
+
+    $ sealift repair --registry-root <root> --from registry://127.0.0.1:1 --tries 1 --dry-run
+    BLOB                                                                      SIZE   PROBLEM     RESULT      FROM   IMAGES
+    <app linux/amd64 layer 2>   -      truncated   not-found   -      app:latest
+    error: <app linux/amd64 layer 2>: 127.0.0.1:1: 127.0.0.1:1 refused the connection
+    error: <root>: repositories/app/_manifests/tags/1/current/link: it is empty
+      it named <app> before
+    hint: `skopeo copy --all --preserve-digests docker://HOST/app@<app> docker://HOST/app:1` sets a tag again
+    <root>: 0 blobs can be mended, 1 not, 1 other error left
+    2> warning: 127.0.0.1:1: 127.0.0.1:1 refused the connection
+    2> hint: nothing listens at 127.0.0.1:1: check the host and port
     exit 1
 
     $ sealift repair --registry-root <root> --from images.tar --dry-run
     BLOB                                                                      SIZE     PROBLEM     RESULT      FROM         IMAGES
     <app linux/amd64 layer 2>   200 kB   truncated   available   images.tar   app:latest
     error: <root>: repositories/app/_manifests/tags/1/current/link: it is empty
+      it named <app> before
+    hint: `skopeo copy --all --preserve-digests docker://HOST/app@<app> docker://HOST/app:1` sets a tag again
     <root>: 1 blob can be mended, 1 other error left
     exit 1
 
@@ -346,6 +366,8 @@ fn what_cannot_be_mended_is_told() {
     BLOB                                                                      SIZE     PROBLEM     RESULT   FROM         IMAGES
     <app linux/amd64 layer 2>   200 kB   truncated   mended   images.tar   app:latest
     error: <root>: repositories/app/_manifests/tags/1/current/link: it is empty
+      it named <app> before
+    hint: `skopeo copy --all --preserve-digests docker://HOST/app@<app> docker://HOST/app:1` sets a tag again
     whole again: app@<app>
     whole again: app@<app linux/amd64>
     whole again: app@<app linux/arm64/v8>
@@ -356,5 +378,9 @@ fn what_cannot_be_mended_is_told() {
     $ sealift repair --registry-root <root> --from registry://user:secret@h.io
     2> error: --from names no registry: a user and password do not belong here: log in with `docker login`; expected HOST[:PORT][/PREFIX], such as harbor.local/mirror
     exit 2
+
+    $ sealift repair --registry-root <root> --from absent.tar
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
     ");
 }

@@ -240,6 +240,7 @@ fn results_are_told_in_words() {
     hint: a manifest is mended by its digest: <registry>/app@sha256:..., as `docker images --digests` prints it
     <registry>: 0 blobs mended, 1 other error left
     2> error: <registry>: app:1: answered 500 Internal Server Error (unknown error)
+    2> hint: the manifest's file may be damaged: on the registry's host, `sealift verify --registry-root DIR` names it
     exit 4
 
     $ sealift repair <registry>/app:1 other.local/app:1 --from images.tar

@@ -1,14 +1,15 @@
 //! `verify --registry-root` on the folder of a registry that runs.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::{Image, Registry, Run, Sealift, Transcript, assert_documented, http, image};
+use crate::support::{Image, Registry, Run, Sealift, Transcript, assert_documented, http, image, run};
 use crate::{DAMAGES, Setup};
 
 #[track_caller]
@@ -243,12 +244,12 @@ fn uploads_and_what_garbage_collection_leaves_are_notes() {
     let text = regex(&transcript.text());
     assert_snapshot!(text, @"
     $ sealift verify --registry-root <root>
-    note: <root>: repositories/team/web/_uploads/<upload>: an unfinished upload: 1000 bytes, started <time> ago
+    note: 1 unfinished upload, 1.0 kB; the oldest started <time> ago
     note: 13 blobs, 257 kB, that no manifest refers to
     <root>: 28 blobs, 2.5 MB; 2 repositories, 1 tag: all good
 
     $ sealift verify --registry-root <root>
-    note: <root>: repositories/team/web/_uploads/<upload>: an unfinished upload: 1000 bytes, started <time> ago
+    note: 1 unfinished upload, 1.0 kB; the oldest started <time> ago
     note: 8 links to layers that are gone and that no manifest needs, as garbage collection leaves them
     <root>: 15 blobs, 2.3 MB; 2 repositories, 1 tag: all good
     ");
@@ -258,8 +259,8 @@ fn uploads_and_what_garbage_collection_leaves_are_notes() {
 fn regex(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
-        match line.split_once(", started ") {
-            Some((before, _)) => lines.push(format!("{before}, started <time> ago")),
+        match line.split_once(" started ") {
+            Some((before, _)) => lines.push(format!("{before} started <time> ago")),
             None => lines.push(line.into()),
         }
     }
@@ -292,6 +293,10 @@ fn a_damage_as_it_is_printed() {
     let root = setup.registry.root().display().to_string();
     transcript.name(root.as_str(), "<root>").image("app", &setup.app);
     transcript.run(&format!("verify --registry-root {root}"));
+    let tag = setup.registry.repository("team/web");
+    fs::remove_file(tag.join("_manifests/tags/2/current/link")).unwrap();
+    transcript.name(setup.web.digest.as_str(), "<web>");
+    transcript.run(&format!("verify --registry-root {root}"));
     transcript.run(&format!("verify --registry-root {root} --sample 101%"));
     transcript.run("verify --registry-root . --quick");
     transcript.run("verify --registry-root .");
@@ -303,7 +308,22 @@ fn a_damage_as_it_is_printed() {
       in app@<app linux/arm64/v8>
       in app:1
       in app:latest
+    hint: `sealift repair --registry-root <root> --from SOURCE` replaces what is bad or missing; SOURCE is docker, an archive, or registry://HOST
     <root>: 28 blobs, 2.3 MB; 2 repositories, 3 tags: 1 error; 2 tags and 3 manifests affected
+    exit 1
+
+    $ sealift verify --registry-root <root>
+    error: <root>: blobs/sha256/63/<app linux/amd64 layer 2>/data: truncated: 100 bytes, expected 200321
+      in app@<app>
+      in app@<app linux/amd64>
+      in app@<app linux/arm64/v8>
+      in app:1
+      in app:latest
+    error: <root>: repositories/team/web/_manifests/tags/2/current/link: missing
+      in team/web:2
+      it named <web> before
+    hint: `sealift repair --registry-root <root> --from SOURCE` replaces what is bad or missing; SOURCE is docker, an archive, or registry://HOST; `skopeo copy --all --preserve-digests docker://HOST/team/web@<web> docker://HOST/team/web:2` sets a tag again
+    <root>: 28 blobs, 2.3 MB; 2 repositories, 3 tags: 2 errors; 3 tags and 3 manifests affected
     exit 1
 
     $ sealift verify --registry-root <root> --sample 101%
@@ -354,4 +374,62 @@ fn pushes_and_deletions_meanwhile_are_no_errors() {
             runs += 1;
         }
     });
+}
+
+#[test]
+fn the_hint_for_a_lost_tag_sets_it_again() {
+    let setup = Setup::new();
+    let sealift = Sealift::new();
+    let tag = setup.registry.repository("app").join("_manifests/tags/1");
+    fs::remove_file(tag.join("current/link")).unwrap();
+    let document = verify(&sealift, &setup.registry, &[]).code(1).json();
+    assert_documented(&document);
+    let lost = &document["storage"]["findings"][0];
+    assert_eq!(lost["tagged_before"], serde_json::json!([setup.app.digest]));
+    let hint = text(&document["storage"]["hint"]);
+    let command = hint.split('`').nth(1).unwrap();
+    let command = command.replace("//HOST/", &format!("//{}/", setup.registry.address()));
+    let plain = "skopeo --insecure-policy copy --src-tls-verify=false --dest-tls-verify=false ";
+    let command = command.replacen("skopeo copy ", plain, 1);
+    run(&mut sealift.shell(&command)).ok();
+    assert_eq!(errors(&verify(&sealift, &setup.registry, &[]).ok()), []);
+    assert_eq!(setup.registry.digest_of("app:1"), setup.app.digest);
+}
+
+#[test]
+fn a_storage_of_another_user_is_one_error_with_a_hint() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let setup = Setup::new();
+    let sealift = Sealift::new();
+    let storage = sealift.path("storage");
+    let mut copy = Command::new("cp");
+    run(copy.arg("-a").arg(setup.registry.root()).arg(&storage)).ok();
+    let mut transcript = Transcript::of(&sealift);
+    for folder in ["", "docker/registry/v2/blobs", "docker/registry/v2/blobs/sha256"] {
+        let path = storage.join(folder);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        let mut command = sealift.command_of_another_user(&["verify", "--registry-root", "storage"]);
+        let line = format!("verify --registry-root storage  # without /{folder}");
+        transcript.run_command(&line, &mut command);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert_snapshot!(transcript.text(), @"
+    $ verify --registry-root storage  # without /
+    2> error: cannot open storage: Permission denied (os error 13)
+    2> hint: run the same command with sudo
+    exit 3
+
+    $ verify --registry-root storage  # without /docker/registry/v2/blobs
+    2> error: cannot open storage/docker/registry/v2/blobs: Permission denied (os error 13)
+    2> hint: run the same command with sudo
+    exit 3
+
+    $ verify --registry-root storage  # without /docker/registry/v2/blobs/sha256
+    error: cannot open storage/docker/registry/v2/blobs/sha256: Permission denied (os error 13)
+    hint: run the same command with sudo
+    storage: 0 blobs, 0 B; 2 repositories, 3 tags: 1 error; 0 tags and 0 manifests affected
+    exit 3
+    ");
 }

@@ -17,7 +17,7 @@ use sealift::interrupt::Interrupt;
 use sealift::oci::Reference;
 
 use super::archive::JobsArgs;
-use super::output::{Failure, Outcome, Output};
+use super::output::{Failure, Outcome, Output, hint_of};
 use super::table::TableArgs;
 use from::FromArgs;
 
@@ -48,7 +48,9 @@ What a mended manifest names is verified next.
 Exit codes:
   0  all good, or all of it mended; with --dry-run: all of it can be mended
   1  there are errors that other bytes do not mend; `verify` names them
+  3  a file could not be read or written
   4  the registry kept a damaged blob, or did not answer
+  5  an engine did not give the bytes that it has
   7  for some blobs no good bytes were found")]
 pub struct Repair {
     /// Images in a registry, by tag or digest
@@ -96,6 +98,9 @@ fn show(
     }
     for error in unsearched {
         output.warn(&error.to_string());
+        if let Some(hint) = hint_of(error) {
+            output.hint(&hint);
+        }
     }
     Ok(())
 }

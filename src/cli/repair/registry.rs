@@ -51,18 +51,9 @@ fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), 
     for found in repaired.left() {
         output.line(format_args!("error: {}", found.what))?;
     }
-    for error in repaired.left_errors() {
-        output.error(error);
-    }
-    let unnamed =
-        repaired.report.images.iter().find(|image| {
-            image.error.is_some() && image.digest.is_none() && image.reference.digest().is_none()
-        });
-    if let Some(image) = unnamed.filter(|_| !output.is_quiet()) {
-        output.line(format_args!(
-            "hint: a manifest is mended by its digest: {}@sha256:..., as `docker images --digests` prints it",
-            image.reference.repository().familiar()
-        ))?;
+    output.errors(repaired.left_errors());
+    if let Some(hint) = hint(repaired).filter(|_| !output.is_quiet()) {
+        output.line(format_args!("hint: {hint}"))?;
     }
     let sum = blobs::Sum {
         place: &repaired.registry,
@@ -73,6 +64,18 @@ fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), 
         is_good: repaired.report.errors() == 0,
     };
     sum.print(output)
+}
+
+/// What to do about a manifest that the registry does not serve.
+fn hint(repaired: &Repaired) -> Option<String> {
+    let mut images = repaired.report.images.iter();
+    let unnamed = images.find(|image| {
+        image.error.is_some() && image.digest.is_none() && image.reference.digest().is_none()
+    })?;
+    Some(format!(
+        "a manifest is mended by its digest: {}@sha256:..., as `docker images --digests` prints it",
+        unnamed.reference.repository().familiar()
+    ))
 }
 
 fn document(repaired: &Repaired) -> serde_json::Value {
@@ -86,6 +89,7 @@ fn document(repaired: &Repaired) -> serde_json::Value {
         "images": now["images"].take(),
         "findings": now["findings"].take(),
         "unread": now["unread"].take(),
+        "hint": hint(repaired),
         "unsearched": repaired.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

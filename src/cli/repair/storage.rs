@@ -47,9 +47,15 @@ fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), 
     let left: Vec<_> = repaired.left().collect();
     for found in &left {
         output.line(format_args!("error: {}", found.finding))?;
+        if let Some(text) = storage::tagged_before(found) {
+            output.line(format_args!("  {text}"))?;
+        }
     }
     for error in &report.unread {
         output.line(format_args!("error: {error}"))?;
+    }
+    if let Some(hint) = storage::hint(report, false).filter(|_| !output.is_quiet()) {
+        output.line(format_args!("hint: {hint}"))?;
     }
     let is_good = repaired.links.is_empty() && report.is_good();
     let failed_links = repaired.links.iter().filter(|link| link.failure.is_some());
@@ -85,6 +91,7 @@ fn document(repaired: &Repaired) -> serde_json::Value {
         "whole": repaired.whole,
         "findings": findings.collect::<Vec<_>>(),
         "unread": repaired.report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "hint": storage::hint(&repaired.report, false),
         "unsearched": repaired.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

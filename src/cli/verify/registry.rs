@@ -1,13 +1,13 @@
 //! `sealift verify IMAGE`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use sealift::Error;
-use sealift::error::ErrorKind;
+use sealift::error::{ErrorKind, Hint};
 use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, PlatformSelection, Reference};
@@ -19,6 +19,7 @@ use crate::cli::bars;
 use crate::cli::files;
 use crate::cli::output::{Failure, Output, error_json, finding_json, hint_of};
 use crate::cli::registry::RegistryArgs;
+use crate::cli::remedy;
 use crate::cli::size::Size;
 
 /// A verification of images in registries.
@@ -107,14 +108,13 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
             output.line(format_args!("  in {image}"))?;
         }
     }
-    for error in report.images.iter().filter_map(|image| image.error.as_ref()) {
-        output.error(error);
-    }
-    for error in unlisted {
-        output.error(error);
-    }
+    let failed = report.images.iter().filter_map(|image| image.error.as_ref());
+    output.errors(failed.chain(unlisted));
     if output.is_quiet() {
         return Ok(());
+    }
+    if let Some(hint) = hint(report) {
+        output.line(format_args!("hint: {hint}"))?;
     }
     for image in &report.images {
         if !image.absent.is_empty() {
@@ -129,10 +129,11 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
     let known = report.images.iter().filter(|image| image.is_known()).count();
     let known = match (known, report.known_blobs) {
         (0, 0) => String::new(),
+        (0, blobs) => format!(" ({} verified before)", names::count(blobs, "blob")),
+        (images, 0) => format!(" ({images} verified before)"),
         (images, blobs) => format!(
-            ", {} and {} verified before",
-            names::count(images, "image"),
-            names::count(blobs, "further blob")
+            " ({images} verified before, and {} of the others)",
+            names::count(blobs, "blob")
         ),
     };
     let depth = match report.depth {
@@ -155,6 +156,19 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
         names::count(report.blobs, "blob"),
         Size(report.bytes),
     ))
+}
+
+/// What to do about all of it.
+pub fn hint(report: &Report) -> Option<String> {
+    let bad = report.findings.iter();
+    let bad = bad.filter(|found| found.what.is_error() && found.digest.is_some());
+    let bad: BTreeSet<usize> = bad.flat_map(|found| found.images.clone()).collect();
+    let bad = bad.iter().filter_map(|at| report.images.get(*at));
+    let bad: Vec<String> = bad.map(|image| image.reference.familiar()).collect();
+    let repair = (!bad.is_empty()).then(|| Hint::from(remedy::repair_images(&bad)));
+    let unread = report.unread.iter().filter_map(|unread| unread.what.hint());
+    let hint: Hint = repair.into_iter().chain(unread).collect();
+    (!hint.is_empty()).then(|| remedy::hint(&hint))
 }
 
 /// What is in the registry, as a document.
@@ -202,6 +216,7 @@ pub fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
         "images": images.collect::<Vec<_>>(),
         "findings": findings.collect::<Vec<_>>(),
         "unread": unread.collect::<Vec<_>>(),
+        "hint": hint(report),
     });
     if !unlisted.is_empty() {
         document["unlisted"] = unlisted.iter().map(error_json).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sealift::error::{ErrorKind, Problem};
+use sealift::error::{ErrorKind, Hint, Problem, Span};
 use sealift::image::{AffectedImage, names};
 use sealift::interrupt::Interrupt;
 use sealift::registry_storage::{
@@ -14,6 +14,7 @@ use super::metrics::Metrics;
 use crate::cli::archive::JobsArgs;
 use crate::cli::bars;
 use crate::cli::output::{Failure, Output, finding_json};
+use crate::cli::remedy;
 use crate::cli::size::Size;
 
 /// How many images are named again for another finding.
@@ -126,8 +127,10 @@ fn metrics(report: &Report) -> Metrics {
 fn print(output: &Output, report: &Report) -> Result<(), Failure> {
     let is_dangling = |found: &StorageFinding| matches!(found.finding.problem, Problem::DanglingLink { .. });
     let mut named = Named::new();
+    let is_upload =
+        |found: &StorageFinding| matches!(found.finding.problem, Problem::UnfinishedUpload { .. });
     for found in &report.findings {
-        if is_dangling(found) && !output.is_verbose() {
+        if (is_dangling(found) || is_upload(found)) && !output.is_verbose() {
             continue;
         }
         let kind = if found.finding.is_error() { "error" } else { "note" };
@@ -140,12 +143,30 @@ fn print(output: &Output, report: &Report) -> Result<(), Failure> {
             let images = names::count(left_out, "image");
             output.line(format_args!("  in {images} named above"))?;
         }
+        if let Some(text) = tagged_before(found) {
+            output.line(format_args!("  {text}"))?;
+        }
     }
     for error in &report.unread {
         output.line(format_args!("error: {error}"))?;
     }
     if output.is_quiet() {
         return Ok(());
+    }
+    if let Some(hint) = hint(report, true) {
+        output.line(format_args!("hint: {hint}"))?;
+    }
+    if report.uploads.count > 0 && !output.is_verbose() {
+        let ages = report.findings.iter().map(|found| match &found.finding.problem {
+            Problem::UnfinishedUpload { seconds, .. } => *seconds,
+            _ => 0,
+        });
+        output.line(format_args!(
+            "note: {}, {}; the oldest started {} ago",
+            count(report.uploads.count, "unfinished upload"),
+            Size(report.uploads.bytes),
+            Span(ages.max().unwrap_or_default())
+        ))?;
     }
     let dangling = report.findings.iter().filter(|found| is_dangling(found)).count();
     if dangling > 0 && !output.is_verbose() {
@@ -176,6 +197,35 @@ fn print(output: &Output, report: &Report) -> Result<(), Failure> {
         hashed(report.hashed, report.blobs),
         verdict(report),
     ))
+}
+
+/// What to do about all of it. `repairs` says whether a repair may mend what it has not tried.
+pub fn hint(report: &Report, repairs: bool) -> Option<String> {
+    let errors = || report.findings.iter().filter(|found| found.finding.is_error());
+    let is_tag = |found: &&StorageFinding| {
+        let entry = found.finding.place.entry.as_deref();
+        entry.is_some_and(|entry| entry.ends_with("/current/link"))
+    };
+    let is_used = errors().any(|found| !is_tag(&found) && !found.images.is_empty());
+    let repair = (repairs && is_used).then(|| Hint::from(remedy::repair_storage(&report.root)));
+    let tag = errors().find_map(|found| {
+        let digest = found.tagged_before.first()?;
+        let image = found.images.to_set().pop_first()?;
+        Some(Hint::from(remedy::set_tag(
+            &image.repository,
+            image.tag.as_ref()?,
+            digest,
+        )))
+    });
+    let unread = report.unread.iter().filter_map(|error| error.hint());
+    let hint: Hint = repair.into_iter().chain(tag).chain(unread).collect();
+    (!hint.is_empty()).then(|| remedy::hint(&hint))
+}
+
+/// What a tag named before its link was lost.
+pub fn tagged_before(found: &StorageFinding) -> Option<String> {
+    let digests: Vec<String> = found.tagged_before.iter().map(ToString::to_string).collect();
+    (!digests.is_empty()).then(|| format!("it named {} before", names::first(&digests, 2)))
 }
 
 fn count(number: u64, thing: &str) -> String {
@@ -229,6 +279,7 @@ fn document(report: &Report) -> serde_json::Value {
         })),
         "uploads": report.uploads,
         "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "hint": hint(report, true),
     })
 }
 
@@ -239,6 +290,9 @@ pub fn finding(found: &StorageFinding, named: &mut Named) -> serde_json::Value {
     document["images"] = serde_json::json!(images);
     if left_out > 0 {
         document["images_named_before"] = serde_json::json!(left_out);
+    }
+    if !found.tagged_before.is_empty() {
+        document["tagged_before"] = serde_json::json!(found.tagged_before);
     }
     document
 }

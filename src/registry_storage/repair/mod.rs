@@ -3,11 +3,11 @@
 //! A registry does not write a blob that it believes to have, so a push does not mend a damaged file. A repair
 //! verifies the storage, takes bytes with the right digest out of other places, and puts them in the place of the bad
 //! ones: each file is written in a folder that the registry ignores, verified on the way, and renamed, with owner and mode
-//! kept. Nothing is deleted. A mended manifest may name further blobs that are bad or missing, so this is repeated until nothing more
-//! can be mended.
+//! kept. Nothing is deleted. A mended manifest may name further blobs that are bad or missing, so this is repeated until
+//! nothing more can be mended.
 //!
 //! Links are written only where they are certain: a path that ends in a digest holds that digest. A tag's
-//! link is the only record of where it leads.
+//! link is the only record of where it leads; which manifests it ever had is known, and reported.
 //!
 //! - `storage_source`: what is good in the storage, for stores that recover images with it
 //! - `staging`: replaces files

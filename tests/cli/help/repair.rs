@@ -140,7 +140,9 @@ fn help_of_repair() {
     Exit codes:
       0  all good, or all of it mended; with --dry-run: all of it can be mended
       1  there are errors that other bytes do not mend; `verify` names them
+      3  a file could not be read or written
       4  the registry kept a damaged blob, or did not answer
+      5  an engine did not give the bytes that it has
       7  for some blobs no good bytes were found
     ");
 }
