@@ -9,6 +9,7 @@ use super::{Repair, blobs};
 use crate::cli::bars;
 use crate::cli::output::{Failure, Outcome, Output};
 use crate::cli::table::TableArgs;
+use crate::cli::verify::named::Named;
 use crate::cli::verify::storage;
 
 /// Repairs and prints the result.
@@ -71,7 +72,7 @@ fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), 
 }
 
 fn document(repaired: &Repaired) -> serde_json::Value {
-    let mut named = storage::Named::new();
+    let mut named = Named::new();
     let links = repaired.links.iter().map(|link: &LinkRepair| {
         serde_json::json!({
             "entry": link.entry,

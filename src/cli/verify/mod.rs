@@ -8,6 +8,7 @@
 
 mod archives;
 mod metrics;
+pub mod named;
 pub mod registry;
 pub mod storage;
 mod targets;

@@ -14,6 +14,7 @@ use sealift::oci::{Platform, PlatformSelection, Reference};
 use sealift::registry::verify::{self as images, Depth, Options, Report, State};
 
 use super::metrics::Metrics;
+use super::named::{self, Named};
 use super::targets::Wanted;
 use crate::cli::bars;
 use crate::cli::files;
@@ -94,19 +95,22 @@ impl Run<'_> {
 }
 
 fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Failure> {
-    let name = |at: &usize| report.images.get(*at).map(|image| image.reference.familiar());
+    let mut named = Named::new();
+    let mut print_images = |images: &[usize]| {
+        let (images, left_out) = named.images(images.iter().copied());
+        for image in images.iter().filter_map(|at| report.images.get(*at)) {
+            output.line(format_args!("  in {}", image.reference.familiar()))?;
+        }
+        named::print_left_out(output, left_out)
+    };
     for found in &report.findings {
         let kind = if found.what.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {}", found.what))?;
-        for image in found.images.iter().filter_map(name) {
-            output.line(format_args!("  in {image}"))?;
-        }
+        print_images(&found.images)?;
     }
     for unread in &report.unread {
         output.line(format_args!("error: {}", unread.what))?;
-        for image in unread.images.iter().filter_map(name) {
-            output.line(format_args!("  in {image}"))?;
-        }
+        print_images(&unread.images)?;
     }
     let failed = report.images.iter().filter_map(|image| image.error.as_ref());
     output.errors(failed.chain(unlisted));
@@ -162,7 +166,7 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
 pub fn hint(report: &Report) -> Option<String> {
     let bad = report.findings.iter();
     let bad = bad.filter(|found| found.what.is_error() && found.digest.is_some());
-    let bad: BTreeSet<usize> = bad.flat_map(|found| found.images.clone()).collect();
+    let bad: BTreeSet<usize> = bad.flat_map(|found| found.images.iter().copied()).collect();
     let bad = bad.iter().filter_map(|at| report.images.get(*at));
     let bad: Vec<String> = bad.map(|image| image.reference.familiar()).collect();
     let repair = (!bad.is_empty()).then(|| Hint::from(remedy::repair_images(&bad)));
@@ -173,7 +177,13 @@ pub fn hint(report: &Report) -> Option<String> {
 
 /// What is in the registry, as a document.
 pub fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
-    let name = |at: &usize| report.images.get(*at).map(|image| &image.reference);
+    let mut named = Named::new();
+    let mut name = |document: &mut serde_json::Value, images: &[usize]| {
+        let (images, left_out) = named.images(images.iter().copied());
+        let images = images.iter().filter_map(|at| report.images.get(*at));
+        document["images"] = images.map(|image| serde_json::json!(image.reference)).collect();
+        named::note_left_out(document, left_out);
+    };
     let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let images = report.images.iter().map(|image| {
         let mut document = serde_json::json!({
@@ -191,20 +201,17 @@ pub fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
     });
     let findings = report.findings.iter().map(|found| {
         let mut document = finding_json(&found.what);
-        document["images"] = found
-            .images
-            .iter()
-            .filter_map(name)
-            .map(|name| serde_json::json!(name))
-            .collect();
+        name(&mut document, &found.images);
         document
     });
+    let findings: Vec<serde_json::Value> = findings.collect();
     let unread = report.unread.iter().map(|unread| {
-        serde_json::json!({
+        let mut document = serde_json::json!({
             "message": unread.what.to_string(),
             "hint": hint_of(&unread.what),
-            "images": unread.images.iter().filter_map(name).collect::<Vec<_>>(),
-        })
+        });
+        name(&mut document, &unread.images);
+        document
     });
     let mut document = serde_json::json!({
         "good": report.errors() == 0 && unlisted.is_empty(),
@@ -214,7 +221,7 @@ pub fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
         "bytes": report.bytes,
         "known": report.known_blobs,
         "images": images.collect::<Vec<_>>(),
-        "findings": findings.collect::<Vec<_>>(),
+        "findings": findings,
         "unread": unread.collect::<Vec<_>>(),
         "hint": hint(report),
     });

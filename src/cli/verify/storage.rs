@@ -1,60 +1,19 @@
 //! `sealift verify --registry-root DIR`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use sealift::error::{ErrorKind, Hint, Problem, Span};
 use sealift::image::{AffectedImage, names};
 use sealift::interrupt::Interrupt;
-use sealift::registry_storage::{
-    self, AffectedImages, Options, Report, Sample, StorageFinding, Total, Unreferenced,
-};
+use sealift::registry_storage::{self, Options, Report, Sample, StorageFinding, Total, Unreferenced};
 
 use super::metrics::Metrics;
+use super::named::{self, Named};
 use crate::cli::archive::JobsArgs;
 use crate::cli::bars;
 use crate::cli::output::{Failure, Output, finding_json};
 use crate::cli::remedy;
 use crate::cli::size::Size;
-
-/// How many images are named again for another finding.
-const REPEATED: usize = 10_000;
-
-/// Names the images of findings: each one once, and again as long as that is not too often. One manifest may have
-/// thousands of findings and of tags.
-pub struct Named {
-    before: BTreeSet<AffectedImage>,
-    repeated: usize,
-}
-
-impl Named {
-    /// None were named yet.
-    pub fn new() -> Named {
-        Named {
-            before: BTreeSet::new(),
-            repeated: 0,
-        }
-    }
-
-    /// The images to name for a finding, and the number of those that were named before and are left out.
-    fn images(&mut self, images: &AffectedImages) -> (Vec<AffectedImage>, usize) {
-        let mut named = Vec::new();
-        let mut left_out = 0;
-        for image in images.to_set() {
-            if self.before.contains(&image) {
-                if self.repeated == REPEATED {
-                    left_out += 1;
-                    continue;
-                }
-                self.repeated += 1;
-            } else {
-                self.before.insert(image.clone());
-            }
-            named.push(image);
-        }
-        (named, left_out)
-    }
-}
 
 /// Verifies the storage folder of a registry.
 pub fn run(
@@ -135,14 +94,11 @@ fn print(output: &Output, report: &Report) -> Result<(), Failure> {
         }
         let kind = if found.finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {}", found.finding))?;
-        let (images, left_out) = named.images(&found.images);
+        let (images, left_out) = named.images(found.images.to_set());
         for image in images {
             output.line(format_args!("  in {image}"))?;
         }
-        if left_out > 0 {
-            let images = names::count(left_out, "image");
-            output.line(format_args!("  in {images} named above"))?;
-        }
+        named::print_left_out(output, left_out)?;
         if let Some(text) = tagged_before(found) {
             output.line(format_args!("  {text}"))?;
         }
@@ -284,13 +240,11 @@ fn document(report: &Report) -> serde_json::Value {
 }
 
 /// A finding with the images that it concerns.
-pub fn finding(found: &StorageFinding, named: &mut Named) -> serde_json::Value {
+pub fn finding(found: &StorageFinding, named: &mut Named<AffectedImage>) -> serde_json::Value {
     let mut document = finding_json(&found.finding);
-    let (images, left_out) = named.images(&found.images);
+    let (images, left_out) = named.images(found.images.to_set());
     document["images"] = serde_json::json!(images);
-    if left_out > 0 {
-        document["images_named_before"] = serde_json::json!(left_out);
-    }
+    named::note_left_out(&mut document, left_out);
     if !found.tagged_before.is_empty() {
         document["tagged_before"] = serde_json::json!(found.tagged_before);
     }
@@ -299,6 +253,7 @@ pub fn finding(found: &StorageFinding, named: &mut Named) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::named::REPEATED;
     use super::*;
     use sealift::oci::Digest;
     use sealift::progress::Silent;
@@ -356,7 +311,7 @@ mod tests {
         let all: Vec<_> = report
             .findings
             .iter()
-            .map(|found| named.images(&found.images))
+            .map(|found| named.images(found.images.to_set()))
             .collect();
         let lines: usize = all.iter().map(|(images, _)| images.len()).sum();
         let left_out: usize = all.iter().map(|(_, left_out)| left_out).sum();

@@ -223,7 +223,7 @@ fn is_bad(report: &Report) -> impl Fn(&Checked) -> bool + use<> {
     let unread: BTreeSet<usize> = report
         .unread
         .iter()
-        .flat_map(|unread| unread.images.clone())
+        .flat_map(|unread| unread.images.iter().copied())
         .collect();
     let bad = report.images.iter().enumerate();
     let bad = bad.filter(|(at, image)| !image.is_good() || unread.contains(at));

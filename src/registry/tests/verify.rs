@@ -154,7 +154,7 @@ fn damage_in_a_registry_is_found() {
         let report = sample.verify(at(blob, damaged));
         assert_eq!(found(&report), [(Some(blob), "digest-differs")]);
         assert!(!report.images[0].is_good());
-        assert_eq!(report.findings[0].images, [0]);
+        assert_eq!(*report.findings[0].images, [0]);
         assert_eq!(report.failure(), Some(ErrorKind::Content));
         let text = report.findings[0].what.to_string();
         assert!(text.contains("/lib/app"), "{text}");
@@ -274,7 +274,7 @@ fn tags_of_one_image_share_what_is_known_about_it() {
     let [one, two] = report.images.as_slice() else {
         panic!("{report:?}");
     };
-    assert_eq!(report.findings[0].images, [0, 1]);
+    assert_eq!(*report.findings[0].images, [0, 1]);
     assert!(one.is_bad && two.is_bad);
     let [one_has, two_has] = [one, two].map(|image| image.verified.as_ref().unwrap());
     assert_eq!(one_has.len(), 5);
@@ -320,7 +320,7 @@ fn what_a_registry_does_not_send_is_not_called_wrong() {
     ] {
         let report = sample.verify(at(layer, change));
         assert_eq!((found(&report).len(), report.unread.len()), (0, 1), "{report:?}");
-        assert_eq!(report.unread[0].images, [0]);
+        assert_eq!(*report.unread[0].images, [0]);
         assert!(!report.images[0].is_good());
         assert_eq!(report.failure(), Some(ErrorKind::Registry));
     }
@@ -372,6 +372,24 @@ fn bytes_that_are_right_the_second_time_are_right() {
 }
 
 #[test]
+fn findings_about_the_same_images_share_their_list() {
+    let sample = Sample::new(|real| real);
+    let layers = sample.layers.clone();
+    let server = sample.serve(move |seen, reply| {
+        let is_layer = layers
+            .iter()
+            .any(|layer| seen.path.ends_with(&layer.digest.to_string()));
+        if is_layer { damaged(reply) } else { reply }
+    });
+    let report = run(&server, &["1", "2"], &Options::default());
+    let [one, two] = report.findings.as_slice() else {
+        panic!("{:?}", report.findings);
+    };
+    assert_eq!(*one.images, [0, 1]);
+    assert!(std::sync::Arc::ptr_eq(&one.images, &two.images));
+}
+
+#[test]
 fn a_blob_of_several_images_is_fetched_once_and_told_for_all() {
     let sample = Sample::new(|real| real);
     let layer = sample.layers[1].digest;
@@ -383,7 +401,7 @@ fn a_blob_of_several_images_is_fetched_once_and_told_for_all() {
     assert_eq!(fetched.count(), 1);
     let server = sample.serve(at(layer, damaged));
     let report = run(&server, &["1", "2"], &Options::default());
-    assert_eq!(report.findings[0].images, [0, 1]);
+    assert_eq!(*report.findings[0].images, [0, 1]);
     // Once more, to rule out the line.
     let fetched = server
         .paths()

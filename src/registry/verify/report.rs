@@ -1,6 +1,6 @@
 //! The result of a verification of images in registries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -83,19 +83,34 @@ pub struct BlobFinding<T> {
     pub what: T,
     /// The blob.
     pub digest: Option<Digest>,
-    /// The images.
-    pub images: Vec<usize>,
+    /// The images; findings about the same images share them.
+    pub images: Arc<[usize]>,
 }
 
 impl<T> BlobFinding<T> {
     /// The same, with the images at these positions.
-    fn at(self, positions: &[usize]) -> BlobFinding<T> {
+    fn at(self, positions: &[usize], users: &mut Users) -> BlobFinding<T> {
         let images = self.images.iter().filter_map(|at| positions.get(*at).copied());
         BlobFinding {
-            images: images.collect(),
+            images: users.shared(images.collect()),
             what: self.what,
             digest: self.digest,
         }
+    }
+}
+
+/// The images of findings. Each list is kept once: the tags of one image may have thousands of findings in common.
+#[derive(Default)]
+struct Users(HashSet<Arc<[usize]>>);
+
+impl Users {
+    fn shared(&mut self, images: Vec<usize>) -> Arc<[usize]> {
+        if let Some(known) = self.0.get(images.as_slice()) {
+            return Arc::clone(known);
+        }
+        let images: Arc<[usize]> = images.into();
+        self.0.insert(Arc::clone(&images));
+        images
     }
 }
 
@@ -149,39 +164,47 @@ impl Report {
                 checked.verified = Some(Arc::clone(blobs));
             }
         }
-        let users = |digest: Option<Digest>| {
+        let mut users = Users::default();
+        let mut users_of = |digest: Option<Digest>| {
             let uses = |parts: &Parts| digest.is_none_or(|digest| parts.blobs.contains(&digest));
-            let users = parts.iter().zip(&positions).filter(|(parts, _)| uses(parts));
-            let mut users: Vec<usize> = users.flat_map(|(_, at)| at.iter().copied()).collect();
-            users.sort_unstable();
-            users
+            let used = parts.iter().zip(&positions).filter(|(parts, _)| uses(parts));
+            let mut images: Vec<usize> = used.flat_map(|(_, at)| at.iter().copied()).collect();
+            images.sort_unstable();
+            users.shared(images)
         };
         let mut findings: Vec<BlobFinding<Finding>> = Vec::new();
         for finding in found.findings {
             findings.push(BlobFinding {
-                images: users(finding.place.digest),
+                images: users_of(finding.place.digest),
                 digest: finding.place.digest,
                 what: finding,
             });
         }
+        let mut refused: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, checked) in images.iter_mut().enumerate() {
             let Some(Error::Refused(finding)) = &checked.error else {
                 continue;
             };
-            let known = findings.iter_mut().find(|found| found.what == **finding);
-            match known {
-                Some(known) => known.images.push(at),
-                None => findings.push(BlobFinding {
+            let known = findings.iter().position(|found| found.what == **finding);
+            let known = known.unwrap_or_else(|| {
+                findings.push(BlobFinding {
                     digest: finding.place.digest,
                     what: (**finding).clone(),
-                    images: vec![at],
-                }),
-            }
+                    images: Arc::default(),
+                });
+                findings.len() - 1
+            });
+            refused.entry(known).or_default().push(at);
             checked.error = None;
             checked.is_bad = true;
         }
+        for (found, images) in refused {
+            if let Some(found) = findings.get_mut(found) {
+                found.images = found.images.iter().copied().chain(images).collect();
+            }
+        }
         let unread = found.unread.into_iter().map(|(digest, error)| BlobFinding {
-            images: users(Some(digest)),
+            images: users_of(Some(digest)),
             digest: Some(digest),
             what: error,
         });
@@ -210,11 +233,16 @@ impl Report {
             depth,
         };
         let mut images = Vec::new();
+        let mut users = Users::default();
         for (positions, report) in reports {
             let findings = report.findings.into_iter();
-            joined.findings.extend(findings.map(|found| found.at(&positions)));
+            joined
+                .findings
+                .extend(findings.map(|found| found.at(&positions, &mut users)));
             let unread = report.unread.into_iter();
-            joined.unread.extend(unread.map(|unread| unread.at(&positions)));
+            joined
+                .unread
+                .extend(unread.map(|unread| unread.at(&positions, &mut users)));
             joined.blobs += report.blobs;
             joined.bytes = joined.bytes.saturating_add(report.bytes);
             joined.known_blobs += report.known_blobs;
