@@ -214,6 +214,31 @@ impl Dir {
         Ok(renameat(&self.file, name.as_ref(), &to.file, new.as_ref())?)
     }
 
+    /// Makes a file, or replaces one as a whole: its readers see the old content or the new one. If `write` fails,
+    /// nothing is left of it. The new name is on disk after [`Dir::sync`].
+    ///
+    /// # Errors
+    ///
+    /// What `write` returns, and what the system says.
+    pub fn replace<T>(
+        &self,
+        name: impl AsRef<OsStr>,
+        mode: RawMode,
+        write: impl FnOnce(&mut File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let name = name.as_ref();
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}.tmp", std::process::id()));
+        let mut file = self.create_file(&temporary, mode)?;
+        let written = write(&mut file).and_then(|written| file.sync_all().map(|()| written));
+        let placed = written.and_then(|written| self.rename(&temporary, self, name).map(|()| written));
+        if placed.is_err() {
+            let _ = self.remove_file(&temporary);
+        }
+        placed
+    }
+
     /// Gives a file a second name.
     ///
     /// # Errors

@@ -103,6 +103,7 @@ pub mod escape;
 pub mod goflate;
 pub mod host;
 pub mod image;
+pub mod installer;
 pub mod interrupt;
 pub mod inventory;
 pub mod layout;

@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["transfer"],
     &["archive"],
     &["recover", "repair", "store"],
-    &["serve"],
+    &["installer", "serve"],
     &["load", "save"],
     &[
         "containerd",

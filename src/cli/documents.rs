@@ -59,6 +59,7 @@ pub struct ReportDocument<'r> {
     target: &'r str,
     images: Vec<Loaded>,
     left_out: Vec<SkippedDocument<'r>>,
+    changed: bool,
     sent: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<serde_json::Value>,
@@ -86,6 +87,7 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
             target,
             images,
             left_out: skipped.iter().map(SkippedDocument::from).collect(),
+            changed: report.changed(),
             sent: *sent,
             error: error.as_ref().map(error_json),
             details,

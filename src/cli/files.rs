@@ -1,12 +1,11 @@
 //! Files that are replaced as a whole: their readers see the old content or the new one.
 
-use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use rustix::fs::FileType;
 use sealift::archive::writer;
-use sealift::dir::{Dir, Located, read_whole};
+use sealift::dir::{Dir, read_whole};
 use sealift::{Error, Result};
 
 /// Largest file that is read, in bytes.
@@ -17,23 +16,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = writer::locate(path)?;
     let kind = target.kind().map_err(Error::io("look at", path))?;
     let written = match kind {
-        None | Some(FileType::RegularFile | FileType::Directory) => replace(&target, bytes),
+        None | Some(FileType::RegularFile | FileType::Directory) => {
+            let replaced = target
+                .dir
+                .replace(&target.name, 0o644, |file| file.write_all(bytes));
+            replaced.and_then(|()| target.dir.sync())
+        }
         Some(_) => target.open_special().and_then(|mut file| file.write_all(bytes)),
     };
     written.map_err(Error::io("write", path))
-}
-
-fn replace(target: &Located, bytes: &[u8]) -> io::Result<()> {
-    let mut temporary = OsString::from(".");
-    temporary.push(&target.name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let mut file = target.dir.create_file(&temporary, 0o644)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let placed = written.and_then(|()| target.dir.rename(&temporary, &target.dir, &target.name));
-    if placed.is_err() {
-        let _ = target.dir.remove_file(&temporary);
-    }
-    placed.and_then(|()| target.dir.sync())
 }
 
 /// Reads a file; `None` if it does not exist.

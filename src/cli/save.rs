@@ -8,6 +8,7 @@ use clap::Args;
 use sealift::archive::writer;
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
+use sealift::installer::{Executable, Installer};
 use sealift::interrupt::Interrupt;
 use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
@@ -42,6 +43,7 @@ Examples:
   sealift save --images list.txt --keep-going -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
+  sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
 
 The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it separately and \
 give it to `load --expect`.")]
@@ -93,6 +95,17 @@ pub struct Save {
     /// The parts are named FILE.001, FILE.002, ... Every command reads them as they are.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     split: Option<u64>,
+    /// Write install.sh, SHA256SUMS and this executable beside the archive
+    ///
+    /// `sh install.sh` verifies and loads the archive on a host that has nothing but sh and the engine. Its options are
+    /// those of `sealift load`, or environment variables: see `sh install.sh --help`.
+    #[arg(long)]
+    with_installer: bool,
+    /// Executable for the installer, in place of this one; repeatable, one for each architecture
+    ///
+    /// It must be of this version, for linux/amd64 or linux/arm64.
+    #[arg(long, value_name = "FILE", requires = "with_installer")]
+    executable: Vec<PathBuf>,
     /// Start again instead of resuming an interrupted save
     ///
     /// If this save is interrupted, nothing is left of it.
@@ -115,12 +128,25 @@ impl Save {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let to_stdout = STDOUT.iter().any(|name| self.output == Path::new(name));
         let mut stdout = std::io::stdout();
+        let installer = self.installer()?;
         if to_stdout {
             may_take_an_archive(&stdout, output)?;
+            if installer.is_some() {
+                return Err(Error::Usage {
+                    message:
+                        "an installer is written beside an archive, and standard output has no such place"
+                            .into(),
+                    hint: Some("name a file with -o".into()),
+                }
+                .into());
+            }
         } else {
             is_plain_tar(&self.output)?;
             writer::check_place(&self.output, self.split.is_some(), Remedy::SaveTo)?;
             self.from.inputs().refuse_archive(&self.output)?;
+            if let Some(installer) = &installer {
+                installer.check_place(&self.output)?;
+            }
         }
         let have = self.have(output)?;
         let named = self.named()?;
@@ -169,9 +195,16 @@ impl Save {
             }
             _ => error.into(),
         })?;
+        let installer = match &installer {
+            None => Vec::new(),
+            Some(installer) => {
+                installer.write(&summary.files, &summary.digest, progress.as_ref(), interrupt)?
+            }
+        };
         progress.done();
         let report = saved::Report {
             summary: &summary,
+            installer: &installer,
             archive: &self.output,
             to_stdout,
             nameless: &nameless,
@@ -183,6 +216,18 @@ impl Save {
             false => self.table.width(std::io::stdout()),
         };
         report.print(output, width)
+    }
+
+    /// What is written beside the archive.
+    fn installer(&self) -> Result<Option<Installer>> {
+        if !self.with_installer {
+            return Ok(None);
+        }
+        let executables = match self.executable.as_slice() {
+            [] => vec![Executable::own()?],
+            paths => all_of(paths.iter().map(|path| Executable::open(path)))?,
+        };
+        Installer::new(executables).map(Some)
     }
 
     /// The hosts whose inventories were given.

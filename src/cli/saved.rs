@@ -1,6 +1,6 @@
 //! What `sealift save` prints: the report, and what is missing from it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sealift::error::ErrorKind;
 use sealift::image::names;
@@ -29,6 +29,8 @@ pub struct Report<'s> {
     pub summary: &'s Summary,
     /// The file, as given.
     pub archive: &'s Path,
+    /// The files of an installer beside it.
+    pub installer: &'s [PathBuf],
     /// Whether standard output has the archive.
     pub to_stdout: bool,
     /// Images that were skipped because they have no name.
@@ -49,6 +51,7 @@ impl Report<'_> {
             lines.extend(self.table(width));
             lines.extend(self.omitted());
             lines.extend(self.files());
+            lines.extend(self.installer());
         }
         lines.push(format!("archive {}", self.summary.digest));
         for line in lines {
@@ -88,6 +91,9 @@ impl Report<'_> {
         });
         if let Some(omitted) = &summary.omitted {
             document["omitted"] = serde_json::json!(omitted);
+        }
+        if !self.installer.is_empty() {
+            document["installer"] = serde_json::json!(self.installer);
         }
         document
     }
@@ -139,6 +145,14 @@ impl Report<'_> {
         let size = Size(self.summary.size);
         let first = files.first()?.display();
         Some(format!("{first}{parts}: {size}{reused}"))
+    }
+
+    /// The line about the installer.
+    fn installer(&self) -> Option<String> {
+        let names = self.installer.iter().filter_map(|path| path.file_name());
+        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        (!names.is_empty())
+            .then(|| format!("beside it {}: sh install.sh loads it on a host", names.join(", ")))
     }
 
     /// Why the save is incomplete.

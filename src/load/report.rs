@@ -140,6 +140,11 @@ impl Report {
         }
     }
 
+    /// Whether the load changed the target: something was sent, or a name is new or moved.
+    pub fn changed(&self) -> bool {
+        self.sent > 0 || self.images.iter().any(|image| image.change != Change::Unchanged)
+    }
+
     /// The most severe reason why an image is not loaded, named, shown and proven as requested.
     pub fn failure(&self) -> Option<ErrorKind> {
         let is_kept = |image: &Loaded| image.details.push.iter().flatten().next().is_none();

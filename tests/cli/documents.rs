@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The most lines of README, and the most characters of a cell in a table.
-const README: usize = 100;
+const README: usize = 120;
 const CELL: usize = 120;
 
 /// Every document, with its text.

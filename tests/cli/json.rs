@@ -170,6 +170,7 @@ fn every_document_uses_the_same_names() {
         }
       ],
       "left_out": [],
+      "changed": true,
       "sent": 3266,
       "digest": "<digest 2>"
     }

@@ -7,6 +7,7 @@
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! planted.rs    links and files of another user where root writes
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! bundle.rs     `save --with-installer`, and the script that it writes
 //! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
@@ -41,6 +42,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bundle;
 mod compressed;
 mod demo;
 mod documents;

@@ -30,7 +30,7 @@ hostname "$2"
 mount --make-rprivate /
 mount -t overlay -o "lowerdir=/etc,upperdir=$files/etc,workdir=$files/work" overlay /etc
 mount --bind "$files/../bin" /usr/local/bin
-for folder in /run /opt /var/lib; do mount --bind "$files$folder" "$folder"; done
+for folder in /run /opt /var/lib /media; do mount --bind "$files$folder" "$folder"; done
 mount --bind "$files/home" ~root
 ip link set lo up
 exec "${@:3}"
@@ -58,7 +58,15 @@ struct Host {
 impl Host {
     fn start(folder: &Folder, (name, address): (&'static str, &'static str), first: &[&str]) -> Self {
         let files = folder.path().join(name);
-        for made in ["etc/ssh", "work", "run/sshd", "opt", "var/lib", "home"] {
+        for made in [
+            "etc/ssh",
+            "work",
+            "run/sshd",
+            "opt",
+            "var/lib",
+            "media/stick",
+            "home",
+        ] {
             fs::create_dir_all(files.join(made)).unwrap();
         }
         let line = |(name, address)| format!("{address} {name}\n");
@@ -356,29 +364,39 @@ fn recap(said: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn an_ansible_play_loads_and_changes_nothing_the_second_time() {
+fn a_bundle_installs_with_ansible_and_over_ssh_and_changes_nothing_the_second_time() {
     let fleet = Fleet::new(2);
     let _sshd = fleet.start_sshd();
-    let [play, command] = code_of("fleet.md", "With Ansible");
     let home = fleet.admin.files.join("home");
+    let archive = fleet.admin.files.join("media/stick/images.tar");
+    let save = ["save", "--from", "layout", "httpd:2.4", "--platform", "all", "-o"];
+    let installer = [archive.to_str().unwrap(), "--with-installer"];
+    fleet.sealift.run(&[&save[..], &installer].concat()).ok();
+    let [play, command] = code_of("bundle.md", "With Ansible");
     fs::write(home.join("load.yml"), play).unwrap();
     fs::write(home.join("inventory"), "[nodes]\nnode1\nnode2\n").unwrap();
-    let other = command.replace("sha256:...", &format!("sha256:{}", "0".repeat(64)));
-    let failed = fleet
-        .admin
-        .run(&format!("{} --limit node1", other.trim_end()))
-        .code(2)
-        .stdout;
-    // The folder and the archive are there by then.
-    assert_eq!(recap(&failed), [("2".into(), "1".into())], "{failed}");
-    assert!(failed.contains("this is another archive"), "{failed}");
+    let command = command.replace("=sealift/", &format!("={}/", env!("CARGO_MANIFEST_DIR")));
+
+    // A layer that is damaged on the stick.
+    let good = fs::read(&archive).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&archive, bad).unwrap();
+    let failed = fleet.admin.run(&command).code(2).stdout;
+    assert!(recap(&failed).iter().all(|(_, failed)| failed == "1"), "{failed}");
+    assert!(failed.contains("\"rc\": 1,"), "{failed}");
     fleet.assert_nowhere();
 
-    let command = fleet.filled(&command);
+    fs::write(&archive, good).unwrap();
     let first = fleet.admin.run(&command).ok().stdout;
+    // The archive is copied, and loaded.
     let changed = |count: &str| (count.to_owned(), "0".to_owned());
-    assert_eq!(recap(&first), [changed("1"), changed("3")], "{first}");
+    assert_eq!(recap(&first), [(); 2].map(|()| changed("2")), "{first}");
     fleet.assert_everywhere();
     let again = fleet.admin.run(&command).ok().stdout;
     assert_eq!(recap(&again), [(); 2].map(|()| changed("0")), "{again}");
+
+    let [commands] = code_of("bundle.md", "Over ssh");
+    let said = fleet.admin.run(&commands.replace(" node3;", ";")).ok().stdout;
+    assert_eq!(said.matches(" unchanged\n").count(), 2, "{said}");
 }

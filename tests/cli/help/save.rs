@@ -80,6 +80,18 @@ fn help_of_save() {
 
               The parts are named FILE.001, FILE.002, ... Every command reads them as they are.
 
+          --with-installer
+              Write install.sh, SHA256SUMS and this executable beside the archive
+
+              `sh install.sh` verifies and loads the archive on a host that has nothing but sh and the
+              engine. Its options are those of `sealift load`, or environment variables: see `sh
+              install.sh --help`.
+
+          --executable <FILE>
+              Executable for the installer, in place of this one; repeatable, one for each architecture
+
+              It must be of this version, for linux/amd64 or linux/arm64.
+
           --no-resume
               Start again instead of resuming an interrupted save
 
@@ -214,6 +226,7 @@ fn help_of_save() {
       sealift save --images list.txt --keep-going -o images.tar
       sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
       sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
+      sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
 
     The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it
     separately and give it to `load --expect`.
