@@ -23,7 +23,7 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
         if examples::BESIDE_AN_ENGINE.contains(&command.as_str()) {
             continue;
         }
-        for line in examples::of(&sealift, &command) {
+        for line in examples::with_documents(&sealift, &command) {
             let said = examples::execute(&sealift, "", &line, &replaced);
             assert!(said.stderr.is_empty(), "{line}: {}", said.stderr);
         }

@@ -1,4 +1,4 @@
-//! The examples of the help texts that need an engine: a Docker and a registry on the connected side, another
+//! The examples of the help texts and of the documents that need an engine: a Docker and a registry on the connected side, another
 //! Docker on the air-gapped one.
 
 use std::fs;
@@ -16,23 +16,26 @@ struct Setup {
     target: Daemon,
     systemd: Systemd,
     redis: String,
+    myapp: String,
 }
 
 /// Names of the images on the connected side.
-const NAMES: [&str; 3] = ["httpd:2.4", "redis:7", "myapp:7"];
+const NAMES: [&str; 4] = ["httpd:2.4", "httpd:2.4.66", "redis:7", "myapp:7"];
 
 impl Setup {
     fn new() -> Self {
         let (registry, sealift) = (Registry::start(), Sealift::new());
-        let mut redis = String::new();
+        let (mut redis, mut myapp) = (String::new(), String::new());
         for name in NAMES {
             let (repository, tag) = name.split_once(':').unwrap();
             let built = Image::sample(repository, tag).build(&sealift.path("layout"), repository);
             for prefix in ["library", "dockerhub/library"] {
                 registry.push(&built, &format!("{prefix}/{name}"));
             }
-            if repository == "redis" {
-                redis = built.digest;
+            match repository {
+                "redis" => redis = built.digest,
+                "myapp" => myapp = built.digest,
+                _ => {}
             }
         }
         let connected = Daemon::options(Engine::Docker28, Store::Containerd)
@@ -47,7 +50,9 @@ impl Setup {
             .start();
         let systemd = Systemd::of(&target, "process");
         let sealift = sealift.env("PATH", systemd.path());
-        fs::create_dir(sealift.path("stick")).unwrap();
+        for folder in ["stick", "parts"] {
+            fs::create_dir(sealift.path(folder)).unwrap();
+        }
         fs::write(sealift.path("list.txt"), "httpd:2.4 # the server\nredis:7\n").unwrap();
         let setup = Self {
             sealift,
@@ -56,16 +61,19 @@ impl Setup {
             target,
             systemd,
             redis,
+            myapp,
         };
         for (archive, names) in [
             ("images.tar", "httpd:2.4 redis:7"),
             ("all.tar", "redis:7"),
             ("more.tar", "httpd:2.4"),
             ("platforms.tar", "httpd:2.4 --from registry --platform all"),
+            ("parts/images.tar", "httpd:2.4 --split 250kB"),
         ] {
             setup.runs(&format!("sealift save {names} -o {archive}"), &[]);
         }
         setup.runs("sealift inventory --from docker -o server1.json", &[]);
+        setup.runs("sealift save httpd:2.4.66 --have server1.json -o update.tar", &[]);
         setup
     }
 
@@ -82,29 +90,42 @@ impl Setup {
                     [[ " $* " == *" --mirror "* || " $* " == *" --offline "* ]] || mirror=(--mirror docker.io={})
                 fi
                 DOCKER_HOST=$host command sealift "$@" "${{mirror[@]}}"
-            }}"#,
+            }}
+            docker() {{ DOCKER_HOST={} command docker "$@"; }}"#,
             host(&self.target),
             host(&self.connected),
-            self.registry.address()
+            self.registry.address(),
+            host(&self.target),
         );
-        let archive = self.sealift.path("images.tar");
-        let digest = if archive.exists() {
-            let list = self.sealift.run(&["list", "--json", "images.tar"]).ok().json();
-            list["archives"][0]["digest"].as_str().unwrap().to_owned()
-        } else {
-            String::new()
-        };
+        let mut archives = line.split_whitespace().filter(|word| word.ends_with(".tar"));
+        let archive = archives.next().unwrap_or("images.tar");
+        let list = self.sealift.run(&["list", "--json", archive]).json();
+        let digest = list["archives"][0]["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let redis = format!("redis@{}", self.redis);
+        let myapp = format!("myapp@{}", self.myapp);
         let place = format!("registry://{}", self.registry.address());
         let hub = format!("{}/dockerhub", self.registry.address());
         let filled = [
             ("redis@sha256:...", redis.as_str()),
+            ("myapp@sha256:...", &myapp),
             ("sha256:...", &digest),
             ("harbor.local/dockerhub", &hub),
             ("/media/stick", "stick"),
             ("registry://harbor.local", &place),
         ];
         examples::execute(&self.sealift, &prelude, line, &[&filled[..], replaced].concat())
+    }
+
+    /// Makes executables for both machines that an installer may be for: this one, with another machine in its header.
+    fn make_executables(&self) {
+        let mut program = fs::read(env!("CARGO_BIN_EXE_sealift")).unwrap();
+        for (machine, number) in [("amd64", 62), ("arm64", 183)] {
+            program[18] = number;
+            fs::write(self.sealift.path(&format!("sealift-linux-{machine}")), &program).unwrap();
+        }
     }
 
     /// Takes all images from the air-gapped side.
@@ -142,15 +163,44 @@ fn of_save() {
     let storage = Folder::new();
     let storage = storage.path().to_str().unwrap();
     let (root, runroot) = (format!("{storage}/root"), format!("{storage}/run"));
+    let pulled = format!("{}/library/httpd:2.4", setup.registry.address());
     run(Command::new("podman")
         .args(["--root", &root, "--runroot", &runroot])
         .args(["pull", "--quiet", "--tls-verify=false"])
-        .arg(format!("{}/library/httpd:2.4", setup.registry.address())))
+        .arg(&pulled))
+    .ok();
+    run(Command::new("podman")
+        .args(["--root", &root, "--runroot", &runroot])
+        .args(["tag", &pulled, "docker.io/library/httpd:2.4"]))
     .ok();
     let podman = format!("--from podman --root {root}");
-    for line in examples::of(&setup.sealift, "save") {
+    // A stopped Docker, and what it saved.
+    let mut stopped = Daemon::options(Engine::Docker28, Store::Classic)
+        .mirror(&setup.registry)
+        .start();
+    for name in ["httpd:2.4", "myapp:7"] {
+        stopped.docker(&["pull", "--quiet", name]).ok();
+    }
+    let socket = stopped.socket().display().to_string();
+    let save = format!("docker -H unix://{socket} save myapp:7 -o saved-by-docker.tar");
+    run(&mut setup.sealift.shell(&save)).ok();
+    stopped.stop();
+    let disk = format!("--from=podman --root {root}");
+    let data_root = stopped.data_root().display().to_string();
+    setup.runs("sealift save httpd:2.4 -o base.tar", &[]);
+    setup.make_executables();
+    let replaced = [
+        (
+            "--from podman --root /mnt/disk/var/lib/containers/storage",
+            disk.as_str(),
+        ),
+        ("--from podman", &podman),
+        ("/mnt/disk/var/lib/docker", &data_root),
+        (storage, storage),
+    ];
+    for line in examples::with_documents(&setup.sealift, "save") {
         setup.forget();
-        setup.runs(&line, &[("--from podman", &podman), (storage, storage)]);
+        setup.runs(&line, &replaced);
         if line.contains("sealift load") {
             assert_eq!(setup.target.images().len(), 1, "{line}");
         }
@@ -179,9 +229,26 @@ fn of_load() {
     let storage = storage.path().to_str().unwrap();
     let podman = format!("--to podman --root {storage}/root --runroot {storage}/run");
     let podman = ("--to podman", podman.as_str());
-    for line in examples::of(&setup.sealift, "load") {
+    let place = format!("{}/lib", setup.registry.address());
+    let replaced = [
+        root,
+        podman,
+        (storage, storage),
+        (
+            "docker.io/library=harbor.local/lib",
+            &format!("docker.io/library={place}"),
+        ),
+        ("127.0.0.1:5210=", "docker.io="),
+        ("images.tar --to registry:", "platforms.tar --to registry:"),
+        ("images.tar.001", "parts/images.tar.001"),
+        (
+            "images.tar --image httpd:2.4 --platform linux/arm64",
+            "platforms.tar --image httpd:2.4 --platform linux/arm64",
+        ),
+    ];
+    for line in examples::with_documents(&setup.sealift, "load") {
         setup.forget();
-        setup.runs(&line, &[root, podman, (storage, storage)]);
+        setup.runs(&line, &replaced);
         let shown = setup.target.images();
         let is_left_alone = ["--dry-run", "--data-root", "--to "]
             .iter()
@@ -213,7 +280,7 @@ fn of_inventory() {
     let storage = Folder::new();
     let storage = storage.path().to_str().unwrap();
     let podman = format!("--from podman --root {storage}/root --runroot {storage}/run");
-    for line in examples::of(&setup.sealift, "inventory") {
+    for line in examples::with_documents(&setup.sealift, "inventory") {
         setup.runs(&line, &[("--from podman", &podman), (storage, storage)]);
     }
     let rack: serde_json::Value =
@@ -225,7 +292,7 @@ fn of_inventory() {
 #[test]
 fn of_doctor() {
     let setup = Setup::new();
-    for line in examples::of(&setup.sealift, "doctor") {
+    for line in examples::with_documents(&setup.sealift, "doctor") {
         setup.runs(&line, &[]);
     }
 }
@@ -254,4 +321,7 @@ fn every_command_has_its_examples_run() {
         ],
         "each has a test above, `serve` and `repair` in files of their own, `verify` in tests/verify"
     );
+    for (command, line) in examples::documented() {
+        assert!(known.contains(&command), "{line}");
+    }
 }

@@ -236,11 +236,13 @@ fn every_example_of_repair_does_what_it_says() {
     let web = format!("{}{}", names[1], pushed.digest);
     let replaced = [
         ("/var/lib/registry", root.as_str()),
+        ("harbor.local/team/app:1", &names[0]),
+        ("harbor.local/team/web@sha256:...", &web),
         ("harbor.local/app:1", &names[0]),
         ("harbor.local/web@sha256:...", &web),
         ("other.local", mirror.address()),
     ];
-    for line in examples::of(&pushed.sealift, "repair") {
+    for line in examples::with_documents(&pushed.sealift, "repair") {
         // Through its API, a registry takes what it lacks.
         match line.contains("--registry-root") {
             true => fs::write(&layer, &good[..good.len() / 2]).unwrap(),

@@ -364,7 +364,7 @@ fn its_examples_do_what_they_say() {
         .shell("cat images.tar.0* >images.tar; cp tls/server.crt tls.crt; cp tls/server.key tls.key"))
     .ok();
     let mut serving = None;
-    for line in examples::of(sealift, "serve") {
+    for line in examples::with_documents(sealift, "serve") {
         let line = line.split(" #").next().unwrap().trim();
         if line.starts_with("docker ") {
             let serving: &Serving = serving.as_ref().unwrap();

@@ -1,4 +1,4 @@
-//! The examples of the help texts, run as a reader would type them.
+//! The examples of the help texts, and the commands of README and docs, run as a reader would type them.
 
 use super::{Run, Sealift, run};
 
@@ -35,6 +35,64 @@ pub fn of(sealift: &Sealift, command: &str) -> Vec<String> {
     lines.retain(|line| !line.ends_with(':'));
     assert!(!lines.is_empty(), "{command} --help has no example");
     lines
+}
+
+/// Documents whose commands have a test of their own, which takes them out of the document.
+const ELSEWHERE: &[&str] = &["fleet.md"];
+
+/// The examples of a command's help, and the lines of README and docs that begin with it.
+#[track_caller]
+pub fn with_documents(sealift: &Sealift, command: &str) -> Vec<String> {
+    let code = |line: &str| line.split(" #").next().unwrap().trim().to_owned();
+    let mut lines = of(sealift, command);
+    for (of, line) in documented() {
+        // CRI-O is not on this host; its storage is in tests/engines/podman_crio.rs.
+        if of == command && !line.contains(" crio ") && !lines.iter().any(|known| code(known) == code(&line))
+        {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// The lines of code in README and docs that begin with a command, and the command.
+pub fn documented() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap();
+    let mut paths: Vec<_> = docs.map(|entry| entry.unwrap().path()).collect();
+    paths.push(root.join("README.md"));
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths
+        .iter()
+        .filter(|path| !ELSEWHERE.iter().any(|name| path.ends_with(name)))
+    {
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let Some(code) = line.strip_prefix("    ") else {
+                continue;
+            };
+            let code = code.strip_prefix("$ ").unwrap_or(code);
+            let words = code.strip_prefix("sudo ").unwrap_or(code);
+            if let Some(rest) = words.strip_prefix("sealift ") {
+                let command = rest.split(' ').next().unwrap().to_owned();
+                found.push((command, without_digests(code)));
+            }
+        }
+    }
+    found
+}
+
+/// A line with dots for each digest, which is another one here.
+fn without_digests(line: &str) -> String {
+    let mut parts = line.split("sha256:");
+    let mut text = parts.next().unwrap().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        text += "sha256:";
+        text += if rest.len() < part.len() { "..." } else { "" };
+        text += rest;
+    }
+    text
 }
 
 /// The lines below a heading up to an empty one.

@@ -1,4 +1,4 @@
-//! The examples of the help text.
+//! The examples of the help text and of the documents.
 
 use std::fs;
 
@@ -29,8 +29,11 @@ fn every_example_does_what_it_says() {
         ("sha256:...", digest),
         ("harbor.local", address),
         ("/var/lib/registry", &root),
+        ("/etc/sealift/images.txt", "list.txt"),
+        ("/var/lib/sealift/state.json", "state.json"),
+        ("/var/lib/node_exporter/images.prom", "images.prom"),
     ];
-    for line in examples::of(&sealift, "verify") {
+    for line in examples::with_documents(&sealift, "verify") {
         let said = examples::execute(&sealift, "", &line, &replaced);
         assert!(said.stderr.is_empty(), "{line}: {}", said.stderr);
     }
