@@ -63,9 +63,9 @@
 //!
 //! From the bottom up; no module uses a later one of this list:
 //!
-//! - [`escape`]: how text from outside is printed; [`size`]: how sizes are
+//! - [`escape`]: how text from outside is printed; [`size`], [`date`]: how sizes and dates are
 //! - [`oci`]: digests, descriptors, manifests, configs, references, platforms; pure
-//! - [`error`]: errors with their kinds and hints, and findings as data
+//! - [`error`]: errors with their kinds and hints, and findings as data; [`html`]: pages for people
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
 //! - [`dir`]: open folders, for files where other users can write
 //! - [`host`]: which engines a host has, and which of them `auto` means
@@ -96,12 +96,14 @@
 pub mod archive;
 pub mod blob;
 pub mod containerd;
+pub mod date;
 pub mod dir;
 pub mod docker;
 pub mod error;
 pub mod escape;
 pub mod goflate;
 pub mod host;
+pub mod html;
 pub mod image;
 pub mod installer;
 pub mod interrupt;

@@ -9,9 +9,9 @@ use std::path::Path;
 
 /// The modules from the bottom up. A module imports those of earlier lines only; two of one line never each other.
 const LAYERS: &[&[&str]] = &[
-    &["escape", "size"],
+    &["date", "escape", "size"],
     &["oci"],
-    &["error"],
+    &["error", "html"],
     &[
         "dir",
         "goflate",

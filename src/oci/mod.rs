@@ -10,6 +10,7 @@
 //!   layers
 //! - `platform`: platforms and the selection of some
 //! - `reference`: image names by Docker's rules
+//! - `referrer`: manifests that refer to others, such as signatures
 
 mod chain;
 mod config;
@@ -20,6 +21,7 @@ mod manifest;
 mod media_type;
 pub(crate) mod platform;
 pub(crate) mod reference;
+mod referrer;
 pub mod schema;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -32,6 +34,7 @@ pub use manifest::{Document, DocumentError, Index, Manifest};
 pub use media_type::{Compression, Kind, MediaType};
 pub use platform::{Platform, PlatformError, PlatformSelection};
 pub use reference::{Reference, ReferenceError, Repository};
+pub use referrer::Referrer;
 
 /// Largest manifest, index or config that is read, in stored bytes.
 ///

@@ -10,7 +10,7 @@
 //! - `access`, `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
 //! - `transport`, `location`, `connect`, `tls`: one HTTP request with its redirects, and its connection
 //! - `blob`: content as it arrives, counted and with a minimum rate
-//! - `failure`, `request_error`, `storage_fault`, `retry_after`, `date`: what can go wrong, what it means, and when to
+//! - `failure`, `request_error`, `storage_fault`, `retry_after`: what can go wrong, what it means, and when to
 //!   retry
 //!
 //! A request passes down this list: the source or target calls the client, which calls the transport. Errors come back as
@@ -21,7 +21,6 @@ mod auth;
 mod blob;
 mod client;
 mod connect;
-mod date;
 mod failure;
 mod location;
 mod request_error;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use ureq::http::{HeaderMap, header};
 
-use super::date;
+use crate::date;
 
 /// How long a server asks to wait: RFC 9110, section 10.2.3, in seconds or as a date.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {

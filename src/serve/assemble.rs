@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::content::{Content, Group, subject};
+use super::content::{Content, Group};
 use super::images::ServedName;
 use super::opened::{Opened, blobs};
 use crate::error::{Error, Result};
 use crate::image::graph::MAX_DEPTH;
 use crate::image::{Graph, NamedImage};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, Referrer};
 
 /// What is served, in numbers and names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn attach_referrers<'a>(
     for _ in 0..MAX_DEPTH {
         let before = nameless.len();
         nameless.retain(|(image, group)| {
-            let subjects = raw(&image.graph).and_then(|raw| content.groups_of(&subject(raw)?));
+            let subjects = raw(&image.graph).and_then(|raw| content.groups_of(&Referrer::of(raw)?.subject));
             let repositories: BTreeSet<String> = subjects
                 .into_iter()
                 .flatten()

@@ -10,7 +10,7 @@ use super::images::ServedName;
 use crate::blob::Stored;
 use crate::image::Graph;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::oci::{Descriptor, Digest, MediaType, Repository as Name};
+use crate::oci::{self, Descriptor, Digest, MediaType, Repository as Name};
 
 /// Manifests and indexes, served by the repository's path and their digest. Tags and blobs are never served.
 ///
@@ -94,46 +94,13 @@ pub(super) enum Unfound {
     Contested(Vec<String>),
 }
 
-/// The fields of a manifest or index that make it a referrer.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Fields {
-    subject: Option<Subject>,
-    artifact_type: Option<String>,
-    config: Option<Typed>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Subject {
-    digest: Digest,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Typed {
-    media_type: String,
-}
-
-/// The digest of the manifest that a manifest or index refers to.
-pub(super) fn subject(raw: &[u8]) -> Option<Digest> {
-    let fields: Fields = serde_json::from_slice(raw).ok()?;
-    Some(fields.subject?.digest)
-}
-
-impl Referrer {
-    /// A referrer and the digest of its subject; `None` without a subject.
-    ///
-    /// Source: OCI distribution specification, "Listing Referrers".
-    fn of(descriptor: &Descriptor, raw: &[u8]) -> Option<(Digest, Referrer)> {
-        let fields: Fields = serde_json::from_slice(raw).ok()?;
-        let mut listed = descriptor.bare();
-        let config = || fields.config.map(|config| config.media_type);
-        listed.artifact_type = fields.artifact_type.or_else(config);
-        listed.annotations = fields.annotations.unwrap_or_default();
-        Some((fields.subject?.digest, Referrer { descriptor: listed }))
-    }
+/// A referrer as lists have it, and the digest of its subject; `None` without a subject.
+fn referrer(descriptor: &Descriptor, raw: &[u8]) -> Option<(Digest, Referrer)> {
+    let found = oci::Referrer::of(raw)?;
+    let mut listed = descriptor.bare();
+    listed.artifact_type = found.artifact_type;
+    listed.annotations = found.annotations;
+    Some((found.subject, Referrer { descriptor: listed }))
 }
 
 impl Content {
@@ -195,7 +162,7 @@ impl Content {
             return;
         }
         let bytes = bytes();
-        if let Some((subject, referrer)) = Referrer::of(descriptor, &bytes) {
+        if let Some((subject, referrer)) = referrer(descriptor, &bytes) {
             self.referrers.entry(subject).or_default().push(referrer);
         }
         let manifest = Manifest {

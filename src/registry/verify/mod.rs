@@ -21,9 +21,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::date::to_rfc3339;
 use super::source::RegistrySource;
 use crate::blob::decompress::DEFAULT_LIMIT;
+use crate::date::to_rfc3339;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::provenance::Evidence;
 use crate::interrupt::Interrupt;

@@ -1,9 +1,9 @@
 //! One image: its digests, how it is pulled, its platforms, and what refers to it.
 
 use super::commands::{Command, Site, pulls};
-use super::html::Html;
-use super::{Shown, begin_table, copy, count, frame, size};
+use super::{Shown, copy, frame, size};
 use crate::escape::shell_word;
+use crate::html::{Html, count};
 use crate::image::Image;
 use crate::image::provenance::Evidence;
 use crate::oci::Digest;
@@ -239,7 +239,7 @@ fn referrers(body: &mut Html, content: &Content, image: &ServedName) {
         return;
     }
     body.raw("<section aria-labelledby=\"referrers\"><h2 id=\"referrers\">Referrers</h2>");
-    begin_table(body, "referrers", &["Type", "Digest", "Of"]);
+    body.begin_table("referrers", &["Type", "Digest", "Of"]);
     for (kind, digest, subject) in rows {
         body.raw("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">")
             .text(kind);

@@ -1,8 +1,8 @@
 //! The list of images, and the search in it.
 
 use super::commands::Site;
-use super::html::Html;
-use super::{Shown, begin_table, copy, count, frame, size};
+use super::{Shown, copy, frame, size};
+use crate::html::{Html, count, thousands};
 use crate::image::provenance::Evidence;
 use crate::serve::content::Content;
 use crate::serve::images::ServedName;
@@ -92,24 +92,20 @@ pub(super) fn page(content: &Content, site: &Site, search: &Search) -> Shown {
 fn status(search: &Search, found: usize, first: usize, shown: usize, all: usize) -> String {
     let images = match search.text.is_empty() {
         true => count(all, "image", "images"),
-        false => format!("{} of {}", super::thousands(found), count(all, "image", "images")),
+        false => format!("{} of {}", thousands(found), count(all, "image", "images")),
     };
     match shown < found {
         true => format!(
             "{images}, {} to {} shown",
-            super::thousands(first + 1),
-            super::thousands(first + shown)
+            thousands(first + 1),
+            thousands(first + shown)
         ),
         false => images,
     }
 }
 
 fn table(body: &mut Html, content: &Content, images: &[&ServedName]) {
-    begin_table(
-        body,
-        "images",
-        &["Image", "Digest", "Platforms", "Evidence", "Size"],
-    );
+    body.begin_table("images", &["Image", "Digest", "Platforms", "Evidence", "Size"]);
     for image in images {
         row(body, content, image);
     }

@@ -1,29 +1,19 @@
 //! The page for people at `/`: the list of images with a search, and a page for each image.
 //!
-//! - `html`: builds HTML; only literals become markup, and everything else is escaped
 //! - `list`: the list; `image`: one image; `commands`: the commands that pull an image
 //!
-//! A page is one document. Its style and its script are inline, and its security policy allows no other. The script adds
-//! search while typing and the copy buttons; without it, the form sends the search.
-//!
-//! Tables state their ARIA roles, because browsers drop these when the style shows a table as a grid.
+//! The script adds search while typing and the copy buttons; without it, the form sends the search.
 
 mod commands;
-mod html;
 mod image;
 mod list;
 
-use std::fmt::Display;
 use std::sync::LazyLock;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use self::commands::Site;
-use self::html::Html;
 use super::content::Content;
 use super::target;
-use crate::oci::Digest;
+use crate::html::{self, Html, Page};
 use crate::size::Size;
 
 const STYLE: &str = include_str!("style.css");
@@ -32,16 +22,12 @@ const SCRIPT: &str = include_str!("script.js");
 /// The `Content-Security-Policy` of a page: its own style and script, and requests to this server.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; \
-         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-        hash(STYLE),
-        hash(SCRIPT)
+        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+        html::hashes(&[html::STYLE, STYLE]),
+        html::hashes(&[SCRIPT])
     )
 });
-
-fn hash(text: &str) -> String {
-    STANDARD.encode(Digest::sha256(text.as_bytes()).bytes())
-}
 
 /// A page, and whether the image that was asked for is here.
 pub(super) struct Shown {
@@ -50,11 +36,8 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn found(html: Html) -> Shown {
-        Shown {
-            is_found: true,
-            html: html.finish(),
-        }
+    fn found(html: String) -> Shown {
+        Shown { is_found: true, html }
     }
 }
 
@@ -83,36 +66,20 @@ fn missing(name: &str) -> Shown {
         .raw(" is not among the images of this registry.</p></main>");
     Shown {
         is_found: false,
-        html: frame("Not here", body).finish(),
+        html: frame("Not here", body),
     }
 }
 
 /// The document around a body.
-fn frame(title: &str, body: Html) -> Html {
-    let mut html = Html::default();
-    html.raw("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>");
-    html.text(title)
-        .raw("</title><meta name=\"viewport\" content=\"width=device-width\">");
-    html.raw("<meta name=\"color-scheme\" content=\"light dark\"><link rel=\"icon\" href=\"data:,\"><style>");
-    html.raw(STYLE)
-        .raw("</style></head><body>")
-        .append(body)
-        .raw("<script>")
-        .raw(SCRIPT);
-    html.raw("</script></body></html>");
-    html
-}
-
-/// Begins a table with these columns. Its rows and cells name their roles as well.
-fn begin_table(body: &mut Html, class: &'static str, columns: &[&'static str]) {
-    body.raw("<table role=\"table\" class=\"").raw(class);
-    body.raw("\"><thead role=\"rowgroup\"><tr role=\"row\">");
-    for column in columns {
-        body.raw("<th scope=\"col\" role=\"columnheader\">")
-            .raw(column)
-            .raw("</th>");
-    }
-    body.raw("</tr></thead><tbody role=\"rowgroup\">");
+fn frame(title: &str, body: Html) -> String {
+    let page = Page {
+        title,
+        policy: None,
+        style: STYLE,
+        script: Some(SCRIPT),
+        body,
+    };
+    page.html()
 }
 
 /// A button that copies a text, where scripts run.
@@ -125,25 +92,4 @@ fn copy(body: &mut Html, text: &str, what: &'static str) {
 
 fn size(bytes: u64) -> Size {
     Size(bytes)
-}
-
-fn count(number: usize, one: &str, several: &str) -> String {
-    format!(
-        "{} {}",
-        thousands(number),
-        if number == 1 { one } else { several }
-    )
-}
-
-/// A number with a comma before each three digits.
-fn thousands(number: impl Display) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! The two date formats that registries send, as seconds since 1970.
+//! Dates, as registries send them and documents have them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// Parses the date of an HTTP header: RFC 9110, section 5.6.7, `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn http(text: &str) -> Option<SystemTime> {
+pub fn http(text: &str) -> Option<SystemTime> {
     let (_, rest) = text.trim().split_once(", ")?;
     let mut words = rest.split(' ');
     let day = number(words.next()?)?;
@@ -22,7 +22,7 @@ pub(super) fn http(text: &str) -> Option<SystemTime> {
 }
 
 /// Parses the date of a token: RFC 3339, `1994-11-06T08:49:37.123Z` or with an offset in place of `Z`.
-pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {
+pub fn rfc3339(text: &str) -> Option<SystemTime> {
     let (date, time) = text.trim().split_once(['T', 't', ' '])?;
     let mut parts = date.split('-');
     let (year, month, day) = (
@@ -46,7 +46,7 @@ pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {
 }
 
 /// Writes a time as RFC 3339 has it, in UTC and whole seconds: `1994-11-06T08:49:37Z`.
-pub(super) fn to_rfc3339(time: SystemTime) -> String {
+pub fn to_rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, clock) = (seconds / 86_400, seconds % 86_400);
     // Days since the first of March of the year 0, in eras of 400 years.
