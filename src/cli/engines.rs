@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use clap::Args;
-use sealift::docker::endpoint::{self, Endpoint};
+use sealift::docker::endpoint::{self, DEFAULT_SOCKET, Endpoint};
 use sealift::host::{self, Choice, Engine, Facts};
 use sealift::load::AnyTarget;
 use sealift::progress::Progress;
@@ -15,6 +15,7 @@ use sealift::{Error, Result};
 use super::containerd::ContainerdLoadArgs;
 use super::docker::DockerArgs;
 use super::output::Output;
+use super::plugin;
 use super::podman::PodmanLoadArgs;
 
 /// The engines that images can be loaded into.
@@ -47,6 +48,9 @@ pub fn facts() -> Facts {
         Ok(Endpoint::Unix(socket)) => (by, Some(socket)),
         _ => (by, None),
     });
+    // `docker sealift` is about Docker, whatever else the host has.
+    let of_plugin = || plugin::is_plugin().then(|| ("docker sealift".into(), Some(DEFAULT_SOCKET.into())));
+    let named = named.or_else(of_plugin);
     Facts::look(&host::Environment::from_process(named))
 }
 

@@ -16,6 +16,7 @@
 //! - [`documents`]: the JSON documents of a load
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
+//! - [`plugin`]: `docker sealift`
 //! - [`table`]: tables that fit the terminal
 //! - [`files`]: files that are replaced as a whole
 //! - [`rows`]: which names get a row of a table
@@ -39,6 +40,7 @@ mod load;
 mod loaded;
 mod output;
 mod planned;
+mod plugin;
 mod podman;
 mod registry;
 mod remedy;
@@ -58,13 +60,14 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sealift::Error;
 use sealift::error::{ErrorKind, Finding};
 use sealift::escape::{Escaped, without_passwords};
 use sealift::interrupt::Interrupt;
 
 use output::{Failure, Output};
+use plugin::{Begun, Verbosity};
 
 /// Move container images between hosts that cannot reach each other, and keep every digest
 #[derive(Parser)]
@@ -95,7 +98,7 @@ struct Cli {
 }
 
 /// The options of every command.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone, Copy, Default)]
 struct Global {
     /// Print one JSON document on standard output
     #[arg(long, global = true, display_order = 900)]
@@ -106,6 +109,20 @@ struct Global {
     /// Print each step and each blob on standard error
     #[arg(short, long, global = true, display_order = 902)]
     verbose: bool,
+}
+
+impl Global {
+    /// Prints as much as Docker's options want, unless an option of a command says otherwise.
+    fn ask(&mut self, wanted: Option<Verbosity>) {
+        if self.quiet || self.verbose {
+            return;
+        }
+        match wanted {
+            None => {}
+            Some(Verbosity::Quiet) => self.quiet = true,
+            Some(Verbosity::Verbose) => self.verbose = true,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -126,20 +143,41 @@ enum Command {
 
 /// Parses, runs, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = match plugin::begin() {
+        Ok(Begun::Command(words)) => words,
+        Ok(Begun::Answered(code)) => return code,
+        Err(error) => {
+            Output::new(Global::default()).error(&error);
+            return exit::status(Some(error.kind()));
+        }
+    };
+    let mut command = plugin::named(Cli::command());
+    let parsed = command.try_get_matches_from_mut(words);
+    let parsed =
+        parsed.and_then(|found| Cli::from_arg_matches(&found).map_err(|error| error.format(&mut command)));
+    let mut cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
     };
+    cli.global.ask(plugin::verbosity());
     let interrupt = Interrupt::default();
     let output = Output::new(cli.global);
     let held = move |signal| output.delayed(signal);
     let state = interrupt.clone();
-    let report = move |signal, remarks: &[String]| match state.is_complete() {
-        true => output.stopped(signal),
-        false => output.interrupted(signal, remarks),
+    let report = move |signal, remarks: &[String]| {
+        match state.is_complete() {
+            true => output.stopped(signal),
+            false => output.interrupted(signal, remarks),
+        }
+        if plugin::is_of_client() {
+            std::process::exit(exit::after_signal(signal).into());
+        }
     };
     if let Err(source) = interrupt.install(held, report) {
         output.warn(&format!("signals are not handled: {source}"));
+    }
+    if plugin::is_plugin() {
+        plugin::watch(&interrupt);
     }
     if output.is_json() && matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
         return failed(&output, &interrupt, &shell::no_json(), &[]);

@@ -9,7 +9,7 @@ use sealift::Error;
 use sealift::error::{ErrorKind, Finding};
 use sealift::escape::{Escaped, is_hostile, without_passwords};
 
-use super::{Global, exit, remedy};
+use super::{Global, exit, plugin, remedy};
 
 /// Why a command failed.
 pub enum Failure {
@@ -150,7 +150,7 @@ impl Output {
 
     /// Prints a hint.
     pub fn hint(&self, text: &str) {
-        self.labelled("hint", "36", text);
+        self.labelled("hint", "36", &plugin::worded(text));
     }
 
     /// Prints why a command failed, each reason with its hint.

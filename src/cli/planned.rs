@@ -7,8 +7,8 @@ use sealift::load::{self, DigestStatus, Obstacle, Plan};
 use sealift::verify::Report as Verification;
 
 use super::output::{Failure, Output};
-use super::remedy;
 use super::size::Size;
+use super::{plugin, remedy};
 
 /// Prints what is found before anything is loaded.
 pub struct Printed<'o> {
@@ -86,17 +86,18 @@ pub fn hint(obstacle: &Obstacle) -> Option<String> {
     match obstacle.hint.as_ref()?.advice() {
         [Advice::Remedy(Remedy::AllowRestart)] => {
             let is_root = rustix::process::geteuid().is_root();
-            Some(consenting(std::env::args().skip(1), is_root))
+            let (program, arguments) = plugin::own_line(std::env::args());
+            Some(consenting(program, arguments.into_iter(), is_root))
         }
         _ => remedy::of_obstacle(obstacle),
     }
 }
 
 /// The same command line for a shell, with consent to a restart.
-fn consenting(arguments: impl Iterator<Item = String>, is_root: bool) -> String {
+fn consenting(program: Vec<String>, arguments: impl Iterator<Item = String>, is_root: bool) -> String {
     // On hosts where root logs in, sudo may not be installed.
     let sudo = (!is_root).then(|| "sudo".to_string());
-    let mut words: Vec<String> = sudo.into_iter().chain(["sealift".to_string()]).collect();
+    let mut words: Vec<String> = sudo.into_iter().chain(program).collect();
     let mut arguments = arguments.filter(|argument| argument != "--dry-run");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -115,7 +116,8 @@ mod tests {
 
     #[test]
     fn the_command_that_would_do_it_can_be_pasted() {
-        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()), false);
+        let program = || vec!["sealift".to_string()];
+        let line = |text: &[&str]| consenting(program(), text.iter().map(|word| (*word).to_string()), false);
         assert_eq!(
             line(&[
                 "load",
@@ -133,7 +135,7 @@ mod tests {
             r"sudo sealift load 'it'\''s' --attach offline --allow-restart"
         );
         assert_eq!(
-            consenting(["load", "x.tar"].map(str::to_string).into_iter(), true),
+            consenting(program(), ["load", "x.tar"].map(str::to_string).into_iter(), true),
             "sealift load x.tar --attach offline --allow-restart"
         );
     }

@@ -9,9 +9,11 @@ use sealift::escape::shell_word;
 use sealift::load::{DigestStatus, Obstacle};
 use sealift::oci::{Digest, Platform};
 
+use super::plugin;
+
 /// A hint with flags and commands.
 pub fn hint(hint: &Hint) -> String {
-    hint.worded(remedy)
+    plugin::worded(&hint.worded(remedy)).into_owned()
 }
 
 /// The hint of an obstacle.

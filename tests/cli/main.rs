@@ -23,6 +23,7 @@
 //! memory.rs     many names of one image
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
+//! plugin.rs     `docker sealift`, without Docker
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, lists of names, terminals
 //! tables.rs     tables on terminals of several widths
@@ -65,6 +66,7 @@ mod old_kernel;
 mod parts;
 mod places;
 mod planted;
+mod plugin;
 mod printed;
 mod registry_faults;
 mod serve;

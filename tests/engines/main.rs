@@ -39,6 +39,7 @@
 //! offline_killed.rs   attaching while the engine is stopped, killed at every step
 //! hops.rs      from host to host, each saved from the one before
 //! platforms.rs  which platform's image is loaded, and what becomes of artifacts
+//! plugin.rs    `docker sealift` by the clients of Docker 20.10 and 28
 //! podman_crio.rs   loads into CRI-O's storage
 //! podman_faults.rs   loads into podman that go wrong
 //! podman_killed.rs   loads into podman that are killed, or ended by a signal
@@ -115,6 +116,7 @@ mod offline_killed;
 mod offline_systemd;
 mod other_tools;
 mod platforms;
+mod plugin;
 mod podman_crio;
 mod podman_faults;
 mod podman_killed;
