@@ -17,6 +17,7 @@
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`plugin`]: `docker sealift`
+//! - [`report`]: reports of a verification, for people who sign off a transfer
 //! - [`table`]: tables that fit the terminal
 //! - [`files`]: files that are replaced as a whole
 //! - [`rows`]: which names get a row of a table
@@ -46,6 +47,7 @@ mod registry;
 mod remedy;
 mod rename;
 mod repair;
+mod report;
 mod results;
 mod rows;
 mod save;

@@ -34,6 +34,16 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// The error in a document, if there is one.
+    pub fn document(&self) -> Option<serde_json::Value> {
+        match self {
+            Failure::Error(error) | Failure::Hinted(error, _) | Failure::Findings(error, _) => {
+                Some(error_json(error))
+            }
+            Failure::BrokenPipe => None,
+        }
+    }
+
     /// The status of the process in a shell.
     pub fn status(&self) -> u8 {
         match self {
@@ -356,9 +366,14 @@ fn write_document(value: &impl serde::Serialize) -> Result<(), Failure> {
 
 /// One JSON document, as it is printed.
 pub fn document_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
+    written(json_bytes(value))
+}
+
+/// The same for a file.
+pub fn json_bytes(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Escaping::default());
-    written(value.serialize(&mut serializer).map_err(io::Error::from))?;
+    value.serialize(&mut serializer)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -375,9 +390,9 @@ pub fn error_document(error: &Error, findings: &[Finding]) -> serde_json::Value 
     document
 }
 
-fn written(result: io::Result<()>) -> Result<(), Failure> {
+fn written<T>(result: io::Result<T>) -> Result<T, Failure> {
     match result {
-        Ok(()) => Ok(()),
+        Ok(value) => Ok(value),
         Err(error) => Err(Error::io("write", "standard output")(error).into()),
     }
 }

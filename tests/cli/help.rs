@@ -166,6 +166,13 @@ fn help_of_verify() {
               Write the result to FILE as metrics, for the textfile collector of Prometheus'
               node_exporter
 
+          --report <FILE>
+              Write a report of archives to FILE, for people who sign off a transfer: FILE.html,
+              FILE.json or FILE.md
+
+              It says what is in the archives, whose digests these are, what was verified, when, where
+              and by whom. It is written also if something is wrong.
+
           --registry-root <DIR>
               Verify the storage folder of a registry (CNCF distribution, version 2 or 3)
 
@@ -252,6 +259,7 @@ fn help_of_verify() {
       sealift verify images.tar
       sealift verify images.tar --expect sha256:...     # the line that save printed
       sealift verify --digests-only images.tar.001      # an archive in parts
+      sealift verify images.tar --report images.html    # for people who sign off a transfer
       sealift verify --json images.tar | jq '.archives[].findings'
       sealift verify harbor.local/app:1 harbor.local/web@sha256:...
       sealift verify --images list.txt --since state.json --metrics verify.prom

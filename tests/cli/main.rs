@@ -24,6 +24,7 @@
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
 //! plugin.rs     `docker sealift`, without Docker
+//! report.rs     reports of a verification, on paper and screens too
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, lists of names, terminals
 //! tables.rs     tables on terminals of several widths
@@ -69,6 +70,7 @@ mod planted;
 mod plugin;
 mod printed;
 mod registry_faults;
+mod report;
 mod serve;
 mod serve_access;
 mod serve_faults;

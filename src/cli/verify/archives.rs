@@ -14,14 +14,16 @@ use sealift::verify::{Image, Options, Report};
 use crate::cli::archive::ReadArgs;
 use crate::cli::bars;
 use crate::cli::output::{Failure, MultiReport, Outcome, Output, findings_json};
+use crate::cli::report::Report as SignedReport;
 use crate::cli::saved::left_out;
 use crate::cli::size::Size;
 
-/// Verifies archives, all of them even if one has errors.
+/// Verifies archives, all of them even if one has errors. Adds them to a report for people who sign it.
 pub fn run(
     files: &[PathBuf],
     read: &ReadArgs,
     options: &Options,
+    mut signed: Option<&mut SignedReport>,
     output: &Output,
     interrupt: &Interrupt,
 ) -> Outcome {
@@ -30,12 +32,24 @@ pub fn run(
         let verified = layout.and_then(|layout| {
             let report = verify(layout.as_ref(), options, output, interrupt)?;
             let omitted = LeftOut::of(&report.omitted, layout.omitted());
-            Ok((layout.digest(), omitted, report))
+            Ok((layout, omitted, report))
         });
         match verified {
-            Ok((digest, omitted, report)) => {
+            Ok((layout, omitted, report)) => {
+                let digest = layout.digest();
+                let document = || document(digest, omitted.as_ref(), &report, options.quick);
+                if let Some(signed) = signed.as_deref_mut() {
+                    let left_out = omitted.as_ref().map(left_out);
+                    signed.add(
+                        layout.as_ref(),
+                        read.are_expected(),
+                        left_out,
+                        &report,
+                        document(),
+                    );
+                }
                 if output.is_json() {
-                    end.document(document(digest, omitted.as_ref(), &report, options.quick));
+                    end.document(document());
                 } else {
                     print(output, digest, omitted.as_ref(), &report, options.quick)?;
                 }
@@ -43,7 +57,12 @@ pub fn run(
                     end.failure(error.kind());
                 }
             }
-            Err(error) => end.error(&label, error)?,
+            Err(error) => {
+                if let Some(signed) = signed.as_deref_mut() {
+                    signed.add_failed(&label, &error);
+                }
+                end.error(&label, error)?;
+            }
         }
     }
     end.outcome()

@@ -30,6 +30,7 @@ use super::exit;
 use super::files;
 use super::output::{Failure, Outcome, Output};
 use super::registry::RegistryArgs;
+use super::report::{self, Report, ReportFile};
 use metrics::Metrics;
 use targets::Targets;
 
@@ -40,6 +41,7 @@ Examples:
   sealift verify images.tar
   sealift verify images.tar --expect sha256:...     # the line that save printed
   sealift verify --digests-only images.tar.001      # an archive in parts
+  sealift verify images.tar --report images.html    # for people who sign off a transfer
   sealift verify --json images.tar | jq '.archives[].findings'
   sealift verify harbor.local/app:1 harbor.local/web@sha256:...
   sealift verify --images list.txt --since state.json --metrics verify.prom
@@ -93,13 +95,19 @@ pub struct Verify {
     /// Write the result to FILE as metrics, for the textfile collector of Prometheus' node_exporter
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
+    /// Write a report of archives to FILE, for people who sign off a transfer: FILE.html, FILE.json or FILE.md
+    ///
+    /// It says what is in the archives, whose digests these are, what was verified, when, where and by whom. It is written
+    /// also if something is wrong.
+    #[arg(long, value_name = "FILE", value_parser = report::parse)]
+    report: Option<ReportFile>,
     /// Verify the storage folder of a registry (CNCF distribution, version 2 or 3)
     ///
     /// DIR is what the registry's configuration calls `rootdirectory`, such as /var/lib/registry.
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "quick", "digests_only"]
+        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "quick", "digests_only", "report"]
     )]
     registry_root: Option<PathBuf>,
     /// Hash only a part of the blobs: a percentage, or one of equal parts, as in 3/7
@@ -125,10 +133,13 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies. Writes metrics however it ends: those of an earlier run would say that all is good.
+    /// Verifies. Writes metrics and a report however it ends: those of an earlier run would say that all is good.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        if let Some(file) = &self.report {
+            return self.reporting(file, output, interrupt);
+        }
         let Some(path) = &self.metrics else {
-            return self.verify(output, interrupt).map(|(failure, _)| failure);
+            return self.verify(None, output, interrupt).map(|(failure, _)| failure);
         };
         let started = Instant::now();
         let _guard = interrupt.on_stop({
@@ -140,7 +151,7 @@ impl Verify {
                 }
             }
         });
-        let ended = self.verify(output, interrupt);
+        let ended = self.verify(None, output, interrupt);
         // From here on, a signal waits. One that came before has its own metrics.
         let unfinished = format!("{} still has the metrics of an earlier run", path.display());
         let _hold = interrupt.hold(unfinished)?;
@@ -158,8 +169,48 @@ impl Verify {
         }
     }
 
+    /// Verifies archives and writes a report, also if a signal ends it.
+    fn reporting(&self, file: &ReportFile, output: &Output, interrupt: &Interrupt) -> Outcome {
+        file.check(&self.targets)?;
+        let mut report = Report::begin(&self.targets, self.is_quick());
+        let _guard = interrupt.on_stop({
+            let (file, interrupt, mut report) = (file.clone(), interrupt.clone(), report.clone());
+            move || {
+                let signal = interrupt.signal().unwrap_or_default();
+                report.end(exit::after_signal(signal), Some(report::interrupted(signal)));
+                if let Err(error) = file.write(&report) {
+                    interrupt.remark(error.to_string());
+                }
+            }
+        });
+        let ended = self.verify(Some(&mut report), output, interrupt);
+        // From here on, a signal waits. One that came before has its own report.
+        let unfinished = format!("{} is not the report of this run", file.path().display());
+        let _hold = interrupt.hold(unfinished)?;
+        match &ended {
+            Ok((failure, _)) => report.end(failure.map_or(0, exit::code), None),
+            Err(failure) => report.end(failure.status(), failure.document()),
+        }
+        let written = file.write(&report);
+        match (ended, written) {
+            (Ok((failure, _)), Ok(())) => Ok(failure),
+            (Ok(_), Err(error)) => Err(error.into()),
+            (Err(failure), written) => {
+                if let Err(error) = written {
+                    output.error(&error);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn is_quick(&self) -> bool {
+        self.quick || self.digests_only
+    }
+
     fn verify(
         &self,
+        report: Option<&mut Report>,
         output: &Output,
         interrupt: &Interrupt,
     ) -> Result<(Option<ErrorKind>, Metrics), Failure> {
@@ -167,15 +218,20 @@ impl Verify {
             return storage::run(root, self.sample, &self.jobs, output, interrupt);
         }
         let options = Options {
-            quick: self.quick || self.digests_only,
+            quick: self.is_quick(),
             ..self.read.verify_options(&self.jobs)
         };
         match Targets::parse(&self.targets, &self.list, self.all)? {
             Targets::Files(files) => {
                 self.check_for_files()?;
-                let failure = archives::run(&files, &self.read, &options, output, interrupt)?;
+                let failure = archives::run(&files, &self.read, &options, report, output, interrupt)?;
                 Ok((failure, Metrics::default()))
             }
+            Targets::Images(_) if report.is_some() => Err(Error::Usage {
+                message: "--report is for archives, and images in registries were named".into(),
+                hint: Some("--json and --metrics report on registries".into()),
+            }
+            .into()),
             Targets::Images(images) => {
                 if self.read.are_expected() {
                     return Err(Error::Usage {

@@ -1,0 +1,421 @@
+//! `verify --report`: what a report says, and how it looks in a browser and on paper.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::serve::add_entry;
+use crate::serve_page::{HOSTILE, UNREADABLE, allowed, between};
+use crate::support::browser::Browser;
+use crate::support::image::store;
+use crate::support::{Built, Image, Run, Sealift, Transcript, assert_documented, run};
+
+/// An archive with an image that has labels and a referrer, and the layout that it was saved from.
+fn archive(sealift: &Sealift) -> Built {
+    let layout = sealift.path("layout");
+    let built = Image::small("app").build(&layout, "registry.example/team/app:1");
+    let empty = store(&layout.join("blobs/sha256"), b"{}");
+    let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2 });
+    let signature = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json", "config": empty, "layers": [empty],
+        "subject": { "mediaType": built.media_type, "digest": built.digest, "size": built.size },
+    });
+    add_entry(&layout, &signature, json!({}));
+    built
+}
+
+fn read(sealift: &Sealift, name: &str) -> String {
+    fs::read_to_string(sealift.path(name)).unwrap()
+}
+
+/// Writes something else over the bytes of a blob.
+fn damage(built: &Built, digest: &str) {
+    let path = built.blob(digest);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+}
+
+/// A report without what differs from run to run.
+fn steady(sealift: &Sealift, built: &Built, text: &str) -> String {
+    let line = |line: &str| {
+        let of_run = ["| Verified | ", "| On host | ", "| By user | "];
+        match of_run.iter().find(|name| line.starts_with(**name)) {
+            Some(name) => {
+                assert!(line.len() > name.len() + " |".len(), "{line}");
+                format!("{name}... |\n")
+            }
+            None => format!("{line}\n"),
+        }
+    };
+    let shown = Run {
+        line: "cat report.md".into(),
+        code: Some(0),
+        signal: None,
+        stdout: text.lines().map(line).collect(),
+        stderr: String::new(),
+    };
+    let mut transcript = Transcript::of(sealift);
+    transcript
+        .image("app:1", built)
+        .name(env!("CARGO_PKG_VERSION"), "<version>");
+    transcript.add("cat report.md", &shown).text()
+}
+
+#[test]
+fn a_report_says_what_was_verified() {
+    let sealift = Sealift::new();
+    let built = archive(&sealift);
+    let verify = ["verify", "-q", "layout", "--report"];
+    for name in ["report.json", "report.md"] {
+        sealift.run(&[&verify[..], &[name]].concat()).ok();
+    }
+    assert_snapshot!(steady(&sealift, &built, &read(&sealift, "report.md")), @"
+    $ cat report.md
+    # Verification of layout
+
+    **GOOD**: Every byte was verified, and nothing is wrong.
+
+    |  |  |
+    | --- | --- |
+    | Verified | ... |
+    | On host | ... |
+    | By user | ... |
+    | With | sealift <version>, exit code 0 |
+    | Checks | Every byte: the structure of the archive; digest, size and media type of every blob; the diff id of every layer; that everything that is named is present, and everything that is present is named |
+
+    ## layout
+
+    |  |  |
+    | --- | --- |
+    | Digest | `<digest 1>` |
+    | Expected | no digest was given with `--expect` |
+    | Read | 10 blobs, 3.8 kB (3,873 bytes) |
+
+    ### Findings
+
+    None.
+
+    ### Images
+
+    | Name | Digest | Evidence | Platforms | Size |
+    | --- | --- | --- | --- | --- |
+    | registry.example/team/app:1 | `<app:1>` | verified | linux/amd64, linux/arm64 | 3.2 kB |
+
+    Evidence verified: the manifest is here and has this digest; config and layers are the ones that it names.
+
+    ### Signatures and other referrers
+
+    They travel along, and their bytes are verified as those of images are. Who signed is not verified: that a signature is here proves nothing about who made it.
+
+    | Type | Digest | Of |
+    | --- | --- | --- |
+    | application/vnd.dev.cosign.artifact.sig.v1+json | `<digest 2>` | registry.example/team/app:1 |
+
+    ### registry.example/team/app:1
+
+    - index `<app:1>`
+    - linux/amd64 manifest `<app:1 linux/amd64>`
+      - config `<app:1 linux/amd64 config>`
+      - created: 2023-11-14T22:13:20Z
+      - layer `<app:1 linux/amd64 layer 1>`, 89 B
+      - layer `<app:1 linux/amd64 layer 2>`, 102 B
+    - linux/arm64 manifest `<app:1 linux/arm64>`
+      - config `<app:1 linux/arm64 config>`
+      - created: 2023-11-14T22:13:20Z
+      - layer `<app:1 linux/amd64 layer 1>`, 89 B
+      - layer `<app:1 linux/arm64 layer 2>`, 102 B
+    ");
+
+    let report: Value = serde_json::from_str(&read(&sealift, "report.json")).unwrap();
+    assert_documented(&report);
+    assert_eq!((&report["verdict"], &report["exit"]), (&json!("good"), &json!(0)));
+    // The rest is the document of `--json`.
+    let mut archive = report["archives"][0].clone();
+    for name in ["expected", "files", "referrers", "contents"] {
+        archive.as_object_mut().unwrap().remove(name).unwrap();
+    }
+    let own = sealift.run(&["verify", "--json", "layout"]).ok().json();
+    assert_eq!(archive, own["archives"][0]);
+    let archive = &report["archives"][0];
+    assert_eq!(archive["referrers"][0]["subject"], built.digest.as_str());
+    let contents = &archive["contents"][0];
+    assert_eq!(contents["root"], built.digest.as_str());
+    assert_eq!(contents["manifests"][0]["layers"][0]["form"], "stored");
+    let run = &report["run"];
+    assert_eq!(run["host"], rustix::system::uname().nodename().to_str().unwrap());
+    assert!(
+        run["started"].as_str().unwrap() <= run["ended"].as_str().unwrap(),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_report_of_something_wrong_is_written_too() {
+    let sealift = Sealift::new();
+    let built = archive(&sealift);
+    damage(&built, &built.manifests[0].layers[0].digest);
+    sealift
+        .run(&["verify", "-q", "layout", "--report", "report.json"])
+        .code(1);
+    sealift
+        .run(&["verify", "-q", "layout", "--report", "report.md"])
+        .code(1);
+    assert_snapshot!(steady(&sealift, &built, &read(&sealift, "report.md")), @"
+    $ cat report.md
+    # Verification of layout
+
+    **BAD**: 1 error was found. Do not load this.
+
+    |  |  |
+    | --- | --- |
+    | Verified | ... |
+    | On host | ... |
+    | By user | ... |
+    | With | sealift <version>, exit code 1 |
+    | Checks | Every byte: the structure of the archive; digest, size and media type of every blob; the diff id of every layer; that everything that is named is present, and everything that is present is named |
+
+    ## layout
+
+    |  |  |
+    | --- | --- |
+    | Digest | `<digest 1>` |
+    | Expected | no digest was given with `--expect` |
+    | Read | 10 blobs, 3.8 kB (3,873 bytes) |
+
+    ### Findings
+
+    | Severity | Finding |
+    | --- | --- |
+    | **error** | layout: blobs/sha256/<app:1 linux/amd64 layer 1>: digest is <digest 2>, expected <app:1 linux/amd64 layer 1> |
+
+    ### Images
+
+    | Name | Digest | Evidence | Platforms | Size |
+    | --- | --- | --- | --- | --- |
+    | registry.example/team/app:1 | `<app:1>` | **has errors** | linux/amd64, linux/arm64 | 3.2 kB |
+
+    ### Signatures and other referrers
+
+    They travel along, and their bytes are verified as those of images are. Who signed is not verified: that a signature is here proves nothing about who made it.
+
+    | Type | Digest | Of |
+    | --- | --- | --- |
+    | application/vnd.dev.cosign.artifact.sig.v1+json | `<digest 3>` | registry.example/team/app:1 |
+
+    ### registry.example/team/app:1
+
+    - index `<app:1>`
+    - linux/amd64 manifest `<app:1 linux/amd64>`
+      - config `<app:1 linux/amd64 config>`
+      - created: 2023-11-14T22:13:20Z
+      - layer `<app:1 linux/amd64 layer 1>`, 89 B
+      - layer `<app:1 linux/amd64 layer 2>`, 102 B
+    - linux/arm64 manifest `<app:1 linux/arm64>`
+      - config `<app:1 linux/arm64 config>`
+      - created: 2023-11-14T22:13:20Z
+      - layer `<app:1 linux/amd64 layer 1>`, 89 B
+      - layer `<app:1 linux/arm64 layer 2>`, 102 B
+    ");
+    let report: Value = serde_json::from_str(&read(&sealift, "report.json")).unwrap();
+    assert_eq!((&report["verdict"], &report["exit"]), (&json!("bad"), &json!(1)));
+
+    // What cannot be read is neither good nor bad.
+    fs::write(sealift.path("images.tar"), "no tar").unwrap();
+    for (arguments, code, verdict, error) in [
+        (
+            &["absent.tar"][..],
+            3,
+            "unknown",
+            "cannot open absent.tar: No such file or directory (os error 2)",
+        ),
+        (&["images.tar"], 1, "bad", ""),
+        (&["layout", "absent.tar"], 1, "bad", ""),
+    ] {
+        sealift
+            .run(&[&["verify", "-q", "--report", "report.json"], arguments].concat())
+            .code(code);
+        let report: Value = serde_json::from_str(&read(&sealift, "report.json")).unwrap();
+        assert_eq!(
+            (&report["verdict"], &report["exit"]),
+            (&json!(verdict), &json!(code)),
+            "{arguments:?}"
+        );
+        let last = report["archives"].as_array().unwrap().last().unwrap();
+        let message = last["error"]["message"].as_str().unwrap();
+        assert!(message.contains(error), "{message}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_has_a_report() {
+    let sealift = Sealift::new();
+    fs::write(sealift.path("report.json"), "{\"verdict\": \"good\"}").unwrap();
+    run(Command::new("mkfifo").arg(sealift.path("images.tar"))).ok();
+    let mut command = sealift.command(&["verify", "images.tar", "--report", "report.json"]);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    // It has opened the archive.
+    let _writer = fs::File::create(sealift.path("images.tar")).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    let report: Value = serde_json::from_str(&read(&sealift, "report.json")).unwrap();
+    assert_eq!(
+        (&report["verdict"], &report["exit"]),
+        (&json!("unknown"), &json!(143))
+    );
+    assert_eq!(report["error"]["message"], "interrupted by SIGTERM");
+}
+
+#[test]
+fn reports_that_cannot_be_written_are_refused_at_once() {
+    let sealift = Sealift::new();
+    archive(&sealift);
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("verify layout --report report.pdf");
+    transcript.run("verify layout --report absent/report.html");
+    transcript.run("verify layout --report layout/index.json");
+    transcript.run("verify registry.example/app:1 --report report.md");
+    transcript.run("verify --registry-root layout --report report.md");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify layout --report report.pdf
+    2> error: invalid value 'report.pdf' for '--report <FILE>': a report is HTML, JSON or Markdown: FILE.html, FILE.json or FILE.md
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift verify layout --report absent/report.html
+    2> error: cannot write to absent/report.html: No such file or directory (os error 2)
+    2> hint: mkdir -p absent
+    exit 3
+
+    $ sealift verify layout --report layout/index.json
+    2> error: layout/index.json is inside layout, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift verify registry.example/app:1 --report report.md
+    2> error: --report is for archives, and images in registries were named
+    2> hint: --json and --metrics report on registries
+    exit 2
+
+    $ sealift verify --registry-root layout --report report.md
+    2> error: the argument '--registry-root <DIR>' cannot be used with '--report <FILE>'
+    2>
+    2> Usage: sealift verify --registry-root <DIR> [FILE|IMAGE]...
+    2>
+    2> For more information, try '--help'.
+    exit 2
+    ");
+}
+
+#[test]
+fn a_page_runs_nothing_and_loads_nothing() {
+    let sealift = Sealift::new();
+    let layout = sealift.path("layout");
+    archive(&sealift);
+    let empty = store(&layout.join("blobs/sha256"), b"{}");
+    let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2 });
+    let hostile = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": HOSTILE,
+        "config": empty, "layers": [empty],
+    });
+    add_entry(&layout, &hostile, json!({}));
+    for name in ["report.html", "report.md"] {
+        sealift.run(&["verify", "-q", "layout", "--report", name]).ok();
+    }
+    let page = read(&sealift, "report.html");
+    assert!(
+        page.contains("&lt;script&gt;document.title=&#39;taken&#39;") && !page.contains("<script"),
+        "{page}"
+    );
+    let policy =
+        between(&page, "http-equiv=\"Content-Security-Policy\" content=\"", "\"").replace("&#39;", "'");
+    let expected = format!(
+        "default-src 'none'; style-src {}; img-src data:; base-uri 'none'; form-action 'none'",
+        allowed(&page, "style")
+    );
+    assert_eq!(policy, expected);
+    let text = read(&sealift, "report.md");
+    assert!(
+        text.contains("&lt;script\\>document.title='taken'") && !text.contains("<script"),
+        "{text}"
+    );
+}
+
+/// The number of pages of a PDF of chromium.
+fn pages(pdf: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(pdf);
+    text.matches("/Type /Page\n").count()
+}
+
+#[test]
+fn a_page_fits_screens_and_paper() {
+    let sealift = Sealift::new();
+    let layout = sealift.path("layout");
+    archive(&sealift);
+    for number in 0..12 {
+        Image::small(&format!("app{number}")).build(&layout, &format!("registry.example/app{number}:1"));
+    }
+    let long = format!("registry.example:5000/{}app:1", "quite-a-long-name/".repeat(9));
+    Image::small("long").build(&layout, &long);
+    sealift
+        .run(&["verify", "-q", "layout", "--report", "report.html"])
+        .ok();
+    let address = format!(
+        "data:text/html;base64,{}",
+        STANDARD.encode(read(&sealift, "report.html"))
+    );
+    let mut browser = Browser::start();
+    for (width, height) in [(390, 844), (1280, 800)] {
+        for scheme in ["light", "dark"] {
+            browser.screen(width, height, scheme);
+            browser.open(&address);
+            let what = format!("{width} in {scheme}");
+            let beyond =
+                browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+            assert_eq!(
+                (beyond, browser.value("innerWidth")),
+                (json!(0), json!(width)),
+                "{what}"
+            );
+            assert_eq!(browser.value(UNREADABLE), json!([]), "{what}");
+            let (requests, complaints) = browser.requests_and_complaints();
+            assert!(complaints.is_empty(), "{what}: {complaints:?}");
+            assert!(
+                requests.iter().all(|request| request.starts_with("\"data:")),
+                "{what}: {requests:?}"
+            );
+            let spoken = browser.spoken();
+            for expected in [
+                "heading layout",
+                "table",
+                "columnheader Evidence",
+                "rowheader registry.example/app0:1",
+            ] {
+                assert!(
+                    spoken.iter().any(|said| said.starts_with(expected)),
+                    "{expected}: {spoken:#?}"
+                );
+            }
+        }
+    }
+    // On paper nothing is cut off, and nothing is coloured.
+    browser.screen(680, 980, "dark");
+    browser.call("Emulation.setEmulatedMedia", json!({ "media": "print" }));
+    let colours =
+        "[...new Set([...document.querySelectorAll('*')].map((one) => getComputedStyle(one).color))]";
+    assert_eq!(browser.value(colours), json!(["rgb(0, 0, 0)", "rgb(51, 51, 51)"]));
+    let cut = "[...document.querySelectorAll('code')].filter((one) => one.getBoundingClientRect().right > innerWidth).length";
+    assert_eq!(browser.value(cut), 0);
+    let printed = browser.call("Page.printToPDF", json!({ "preferCSSPageSize": true }));
+    let pdf = STANDARD.decode(printed["data"].as_str().unwrap()).unwrap();
+    assert!(pages(&pdf) > 2, "{} pages", pages(&pdf));
+}
