@@ -32,6 +32,11 @@ impl ArchiveArgs {
         self.files.open(interrupt)
     }
 
+    /// The paths, as they were given.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.files.files
+    }
+
     /// As [`FileArgs::check`].
     pub fn check(&self) -> Result<()> {
         self.files.check()

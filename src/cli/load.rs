@@ -1,5 +1,6 @@
 //! `sealift load`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -17,12 +18,14 @@ use super::bars;
 use super::engines::{self, EngineArgs, LoadContext};
 use super::output::{Failure, Outcome, Output};
 use super::planned::Printed;
+use super::receipt::{self, Receipt};
 use super::registry::PushArgs;
 use super::rename::RenameArgs;
+use super::report;
 use super::results::Results;
-use super::size;
 use super::table::TableArgs;
 use super::to::{To, ToParser};
+use super::{exit, size};
 
 /// Verify archives and load their images into an engine, registry, layout or archive
 #[derive(Args)]
@@ -31,6 +34,7 @@ Examples:
   sudo sealift load images.tar
   sudo sealift load images.tar --expect sha256:...     # the line that save printed
   sealift load images.tar --dry-run                    # what would be sent, named and attached
+  sudo sealift load images.tar --receipt load.json     # what was loaded, for the records
   sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
   sudo sealift load images.tar --rename docker.io/library=harbor.local/lib
   sudo sealift load images.tar --attach offline --allow-restart
@@ -114,6 +118,11 @@ pub struct Load {
     /// refused by podman or by a registry.
     #[arg(long)]
     keep_going: bool,
+    /// Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine shows
+    ///
+    /// It is written also if the load fails, as far as that got.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_parser = receipt::parse)]
+    receipt: Option<PathBuf>,
     #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
@@ -121,8 +130,45 @@ pub struct Load {
 }
 
 impl Load {
-    /// Verifies, plans, applies, and reports what is shown.
+    /// Loads. Writes a receipt however that ends.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let Some(path) = &self.receipt else {
+            return self.load(None, output, interrupt);
+        };
+        let receipt = Receipt::begin(path, self.archive.paths())?;
+        let _guard = interrupt.on_stop({
+            let (receipt, interrupt) = (receipt.clone(), interrupt.clone());
+            move || {
+                let signal = interrupt.signal().unwrap_or_default();
+                let written = receipt.write(
+                    Some(exit::after_signal(signal)),
+                    Some(report::interrupted(signal)),
+                );
+                if let Err(error) = written {
+                    interrupt.remark(error.to_string());
+                }
+            }
+        });
+        let ended = self.load(Some(&receipt), output, interrupt);
+        // From here on, a signal waits. One that came before has its own receipt.
+        let unfinished = format!("{} does not say how the load ended", receipt.path().display());
+        let _hold = interrupt.hold(unfinished)?;
+        let written = match &ended {
+            Ok(failure) => receipt.write(Some(failure.map_or(0, exit::code)), None),
+            Err(failure) => receipt.write(Some(failure.status()), failure.document()),
+        };
+        match (ended, written) {
+            (ended, Ok(())) => ended,
+            (Ok(_), Err(error)) => Err(error.into()),
+            (Err(failure), Err(error)) => {
+                output.error(&error);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Verifies, plans, applies, and reports what is shown.
+    fn load(&self, receipt: Option<&Receipt>, output: &Output, interrupt: &Interrupt) -> Outcome {
         self.check()?;
         self.archive.check()?;
         let progress = bars::progress(output);
@@ -137,7 +183,13 @@ impl Load {
         let archives: Vec<Box<dyn Layout>> = self
             .archive
             .open(interrupt)?
-            .map(|(_, layout)| layout)
+            .map(|(label, layout)| {
+                let layout = layout?;
+                if let Some(receipt) = receipt {
+                    receipt.archive(&label, layout.as_ref(), self.archive.are_expected());
+                }
+                Ok(layout)
+            })
             .collect::<Result<_>>()?;
         let mut observer = Printed::new(output);
         let loaded = load::load_each(
@@ -163,7 +215,11 @@ impl Load {
             warns_of_foreign: self.platform.is_empty(),
             width: self.table.width(std::io::stdout()),
         };
-        results.print(targets.iter().map(|(label, _)| *label).zip(outcomes).collect())
+        let outcomes: Vec<_> = targets.iter().map(|(label, _)| *label).zip(outcomes).collect();
+        if let Some(receipt) = receipt {
+            receipt.outcomes(&outcomes);
+        }
+        results.print(outcomes)
     }
 
     /// Refuses options that the target does not have.

@@ -17,6 +17,7 @@
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`plugin`]: `docker sealift`
+//! - [`receipt`]: the receipt of a load
 //! - [`report`]: reports of a verification, for people who sign off a transfer
 //! - [`table`]: tables that fit the terminal
 //! - [`files`]: files that are replaced as a whole
@@ -43,6 +44,7 @@ mod output;
 mod planned;
 mod plugin;
 mod podman;
+mod receipt;
 mod registry;
 mod remedy;
 mod rename;

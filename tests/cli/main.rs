@@ -24,6 +24,7 @@
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
 //! plugin.rs     `docker sealift`, without Docker
+//! receipt.rs    receipts of loads
 //! report.rs     reports of a verification, on paper and screens too
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, lists of names, terminals
@@ -69,6 +70,7 @@ mod places;
 mod planted;
 mod plugin;
 mod printed;
+mod receipt;
 mod registry_faults;
 mod report;
 mod serve;

@@ -96,9 +96,22 @@ fn clients_call_it(engine: Engine, store: Store) -> Setup {
         .ok();
     setup.docker("rmi httpd:2.4").ok();
     assert_eq!(daemon.images(), [""; 0]);
-    let loaded = setup.docker("sealift load --json {images.tar}").ok().json();
+    let load = "sealift load --json {images.tar} --receipt {receipt.json}";
+    let loaded = setup.docker(load).ok().json();
     assert_eq!(loaded["auto"]["engine"], "docker");
     assert_eq!(daemon.images(), shown);
+    let receipt = std::fs::read(daemon.data("receipt.json")).unwrap();
+    let receipt: serde_json::Value = serde_json::from_slice(&receipt).unwrap();
+    assert_eq!(receipt["exit"], 0);
+    let target = &receipt["targets"][0];
+    assert_eq!(target["engine"], "docker");
+    let version = daemon.info()["ServerVersion"].as_str().unwrap().to_owned();
+    assert!(target["target"].as_str().unwrap().contains(&version), "{target}");
+    let image = &target["images"][0];
+    assert_eq!(
+        (image["digest"].as_str(), &image["shown"]),
+        (Some(&*setup.digest), &true.into())
+    );
 
     // Exit codes are the plugin's.
     setup.docker("sealift verify {absent.tar}").code(3);

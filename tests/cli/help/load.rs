@@ -181,6 +181,12 @@ fn help_of_load() {
               platform, have uncompressed layers where the engine needs compressed ones, lack layers
               that neither the archive nor the target has, or are refused by podman or by a registry.
 
+          --receipt <FILE>
+              Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine
+              shows
+
+              It is written also if the load fails, as far as that got.
+
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
@@ -235,6 +241,7 @@ fn help_of_load() {
       sudo sealift load images.tar
       sudo sealift load images.tar --expect sha256:...     # the line that save printed
       sealift load images.tar --dry-run                    # what would be sent, named and attached
+      sudo sealift load images.tar --receipt load.json     # what was loaded, for the records
       sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
       sudo sealift load images.tar --rename docker.io/library=harbor.local/lib
       sudo sealift load images.tar --attach offline --allow-restart

@@ -1,0 +1,108 @@
+//! The receipt of a load: what was loaded from which archive, what the engine shows, and how the load ended.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sealift::archive::Layout;
+use sealift::archive::writer::{self, Inputs};
+use sealift::load::Outcome as Loading;
+use sealift::{Error, Result};
+use serde_json::{Value, json};
+
+use super::documents::TargetsDocument;
+use super::files;
+use super::output::json_bytes;
+use super::report::Run;
+
+/// A receipt that is being written. Clones share it.
+#[derive(Clone)]
+pub struct Receipt {
+    path: PathBuf,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    run: Run,
+    archives: Vec<Value>,
+    targets: Value,
+}
+
+/// Parses the name of a receipt's file.
+pub fn parse(text: &str) -> Result<PathBuf, String> {
+    if text == "-" {
+        return Err("a receipt is a file; --json prints the result".into());
+    }
+    let path = PathBuf::from(text);
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match extension.map(str::to_ascii_lowercase).as_deref() {
+        Some("html" | "htm" | "md" | "markdown") => Err("a receipt is JSON: FILE.json".into()),
+        _ => Ok(path),
+    }
+}
+
+impl Receipt {
+    /// Writes the receipt of a load that is under way, so that none of an earlier load is left.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written, or is one of those that are read.
+    pub fn begin(path: &Path, read: &[PathBuf]) -> Result<Receipt> {
+        writer::locate(path)?;
+        Inputs::of_paths(read.iter().cloned()).refuse(&[path.to_path_buf()])?;
+        let receipt = Receipt {
+            path: path.to_path_buf(),
+            state: Arc::new(Mutex::new(State {
+                run: Run::begin(),
+                archives: Vec::new(),
+                targets: json!([]),
+            })),
+        };
+        receipt.write(None, None)?;
+        Ok(receipt)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an archive that was opened.
+    pub fn archive(&self, label: &str, layout: &dyn Layout, is_expected: bool) {
+        let archive = json!({ "archive": label, "digest": layout.digest(), "expected": is_expected });
+        self.state().archives.push(archive);
+    }
+
+    /// Adds what became of the load into each target.
+    pub fn outcomes(&self, outcomes: &[(&'static str, Result<Loading>)]) {
+        let document = serde_json::to_value(TargetsDocument::from(outcomes)).unwrap_or_default();
+        self.state().targets = document["targets"].clone();
+    }
+
+    /// Writes the receipt, as a whole: with the exit code of a load that has ended, and the error that ended it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn write(&self, exit: Option<u8>, error: Option<Value>) -> Result<()> {
+        let mut state = self.state();
+        if exit.is_some() {
+            state.run.end();
+        }
+        let mut document = json!({
+            "schema": 1,
+            "exit": exit,
+            "run": state.run,
+            "archives": state.archives,
+            "targets": state.targets,
+        });
+        if let Some(error) = error {
+            document["error"] = error;
+        }
+        let bytes = json_bytes(&document).map_err(Error::io("write", &self.path))?;
+        files::write(&self.path, &bytes)
+    }
+}
