@@ -4,8 +4,6 @@
 .PHONY: help build demo test test-all fresh lint bench fuzz
 
 CARGO = cargo
-# Tests with engines wait two thirds of the time.
-TEST = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((3 * $$(nproc)))} $(CARGO) test --locked --no-fail-fast
 
 help: ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -18,11 +16,11 @@ demo: ## an image from a registry through an archive into Docker or another regi
 
 test: ## all tests, on real engines too (docker 20.10 and 28, containerd 1.6 and 2.1; needs root)
 	tests/engines/install.sh
-	$(TEST)
+	tests/run.sh
 
 test-all: ## the same with docker 26 and containerd 1.7 besides
 	tests/engines/install.sh all
-	$(TEST) --features test-all
+	tests/run.sh --features test-all
 
 fresh: ## make demo and make test on a fresh minimal Debian 12 and 13, each in a folder (needs root)
 	tests/engines/install.sh fresh
@@ -34,7 +32,7 @@ lint: ## format, clippy, links in the documentation, licences and sources of dep
 	$(CARGO) clippy --locked --all-targets --features test-all -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 	shellcheck -x .ci/run .ci/tool demo/run.sh tests/debian.sh tests/fresh.sh tests/engines/install.sh \
-		tests/goflate/go.sh tests/support/stop.sh src/installer/install.sh
+		tests/run.sh tests/goflate/go.sh tests/support/stop.sh src/installer/install.sh
 	git ls-files -z | grep -zvE '^testdata|Cargo\.lock$$' | xargs -0 codespell -L crate,ser,oject,righ
 	.ci/tool cargo-deny --all-features --locked check bans licenses sources
 
