@@ -195,7 +195,7 @@ pub fn main() -> ExitCode {
         Command::List(command) => command.run(&output, &interrupt),
         Command::Serve(command) => command.run(&output, &interrupt),
         Command::Inventory(command) => command.run(&output),
-        Command::Completions(command) => command.run(&mut Cli::command()),
+        Command::Completions(command) => command.run(&Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
         Command::ReadLayer(command) => command.run(),
     };

@@ -39,11 +39,20 @@ pub struct Completions {
 
 impl Completions {
     /// Prints the completions.
-    pub fn run(&self, command: &mut clap::Command) -> Outcome {
-        let mut text = Vec::new();
-        clap_complete::generate(self.shell, command, "sealift", &mut text);
-        print(&text)
+    pub fn run(&self, command: &clap::Command) -> Outcome {
+        print(&completions(self.shell, command))
     }
+}
+
+/// The completions of a command, without subcommands that are hidden: clap_complete would offer these too.
+fn completions(shell: Shell, command: &clap::Command) -> Vec<u8> {
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let mut command = clap::Command::new("sealift")
+        .args(command.get_arguments().cloned())
+        .subcommands(shown.cloned());
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, "sealift", &mut text);
+    text
 }
 
 /// Print the manual page
@@ -98,4 +107,22 @@ fn print(text: &[u8]) -> Outcome {
         .write_all(text)
         .map_err(Error::io("write", "standard output"))?;
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, ValueEnum as _};
+
+    #[test]
+    fn completions_have_every_command_but_the_hidden_one() {
+        let command = crate::cli::Cli::command();
+        for shell in Shell::value_variants() {
+            let text = String::from_utf8(completions(*shell, &command)).unwrap();
+            for name in ["save", "inventory", "completions", "json"] {
+                assert!(text.contains(name), "{shell}: {name}");
+            }
+            assert!(!text.contains(sealift::podman::READ_LAYER), "{shell}");
+        }
+    }
 }

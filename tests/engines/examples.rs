@@ -1,5 +1,5 @@
-//! The examples of the help texts and of the documents that need an engine: a Docker and a registry on the connected side, another
-//! Docker on the air-gapped one.
+//! The examples of the help texts and of the documents that need an engine: a Docker and a registry on the connected
+//! side, another Docker on the air-gapped one.
 
 use std::fs;
 use std::process::Command;
