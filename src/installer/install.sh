@@ -42,8 +42,9 @@ check() { # FILE DIGEST
     esac
 }
 
-runs() {
-    "$1" --version >/dev/null 2>&1
+# Whether it runs; if not, $why says why.
+runs() { # FILE
+    why=$("$1" --version 2>&1 >/dev/null)
 }
 
 # A stick may be mounted so that nothing on it can be run. The copy has no name when it runs, so nothing is left of it.
@@ -85,6 +86,7 @@ aarch64) native=arm64 ;;
 esac
 tool=
 found=
+why=
 machines=
 for executable in $executables; do
     machine=${executable%%:*}
@@ -101,7 +103,7 @@ for executable in $executables; do
     tool=
 done
 if [ -z "$tool" ]; then
-    [ -z "$found" ] || fail 3 "$found does not run here, nor does a copy: set TMPDIR to a folder whose programs may run"
+    [ -z "$found" ] || fail 3 "$found does not run here, nor does a copy in \$TMPDIR: $why"
     fail 3 "this machine is $(uname -m), and sealift is there for:$machines"
 fi
 
