@@ -258,10 +258,15 @@ fn a_report_of_something_wrong_is_written_too() {
 #[test]
 fn an_interrupted_run_has_a_report() {
     let sealift = Sealift::new();
+    archive(&sealift);
     fs::write(sealift.path("report.json"), "{\"verdict\": \"good\"}").unwrap();
     run(Command::new("mkfifo").arg(sealift.path("images.tar"))).ok();
-    let mut command = sealift.command(&["verify", "images.tar", "--report", "report.json"]);
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let mut command = sealift.command(&["verify", "-q", "layout", "images.tar", "--report", "report.json"]);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     // It has opened the archive.
     let _writer = fs::File::create(sealift.path("images.tar")).unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
@@ -272,6 +277,9 @@ fn an_interrupted_run_has_a_report() {
         (&json!("unknown"), &json!(143))
     );
     assert_eq!(report["error"]["message"], "interrupted by SIGTERM");
+    // What was verified before is in it.
+    let archives = report["archives"].as_array().unwrap();
+    assert_eq!((archives.len(), &archives[0]["good"]), (1, &json!(true)));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod run;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealift::archive::Layout;
 use sealift::archive::writer::{self, Inputs};
@@ -110,6 +111,23 @@ pub struct Report {
     /// Why the run ended early: the error of a document, and for people.
     error: Option<Value>,
     exit: u8,
+}
+
+/// A report that a signal can end while it is made.
+#[derive(Clone)]
+pub struct SharedReport(Arc<Mutex<Report>>);
+
+impl From<Report> for SharedReport {
+    fn from(report: Report) -> SharedReport {
+        SharedReport(Arc::new(Mutex::new(report)))
+    }
+}
+
+impl SharedReport {
+    /// The report, for as long as it is changed or written.
+    pub fn lock(&self) -> MutexGuard<'_, Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An archive in a report.

@@ -14,7 +14,7 @@ use sealift::verify::{Image, Options, Report};
 use crate::cli::archive::ReadArgs;
 use crate::cli::bars;
 use crate::cli::output::{Failure, MultiReport, Outcome, Output, findings_json};
-use crate::cli::report::Report as SignedReport;
+use crate::cli::report::SharedReport;
 use crate::cli::saved::left_out;
 use crate::cli::size::Size;
 
@@ -23,7 +23,7 @@ pub fn run(
     files: &[PathBuf],
     read: &ReadArgs,
     options: &Options,
-    mut signed: Option<&mut SignedReport>,
+    signed: Option<&SharedReport>,
     output: &Output,
     interrupt: &Interrupt,
 ) -> Outcome {
@@ -38,9 +38,9 @@ pub fn run(
             Ok((layout, omitted, report)) => {
                 let digest = layout.digest();
                 let document = || document(digest, omitted.as_ref(), &report, options.quick);
-                if let Some(signed) = signed.as_deref_mut() {
+                if let Some(signed) = signed {
                     let left_out = omitted.as_ref().map(left_out);
-                    signed.add(
+                    signed.lock().add(
                         layout.as_ref(),
                         read.are_expected(),
                         left_out,
@@ -58,8 +58,8 @@ pub fn run(
                 }
             }
             Err(error) => {
-                if let Some(signed) = signed.as_deref_mut() {
-                    signed.add_failed(&label, &error);
+                if let Some(signed) = signed {
+                    signed.lock().add_failed(&label, &error);
                 }
                 end.error(&label, error)?;
             }

@@ -30,7 +30,7 @@ use super::exit;
 use super::files;
 use super::output::{Failure, Outcome, Output};
 use super::registry::RegistryArgs;
-use super::report::{self, Report, ReportFile};
+use super::report::{self, Report, ReportFile, SharedReport};
 use metrics::Metrics;
 use targets::Targets;
 
@@ -172,21 +172,23 @@ impl Verify {
     /// Verifies archives and writes a report, also if a signal ends it.
     fn reporting(&self, file: &ReportFile, output: &Output, interrupt: &Interrupt) -> Outcome {
         file.check(&self.targets)?;
-        let mut report = Report::begin(&self.targets, self.is_quick());
+        let report = SharedReport::from(Report::begin(&self.targets, self.is_quick()));
         let _guard = interrupt.on_stop({
-            let (file, interrupt, mut report) = (file.clone(), interrupt.clone(), report.clone());
+            let (file, interrupt, report) = (file.clone(), interrupt.clone(), report.clone());
             move || {
                 let signal = interrupt.signal().unwrap_or_default();
+                let mut report = report.lock();
                 report.end(exit::after_signal(signal), Some(report::interrupted(signal)));
                 if let Err(error) = file.write(&report) {
                     interrupt.remark(error.to_string());
                 }
             }
         });
-        let ended = self.verify(Some(&mut report), output, interrupt);
+        let ended = self.verify(Some(&report), output, interrupt);
         // From here on, a signal waits. One that came before has its own report.
         let unfinished = format!("{} is not the report of this run", file.path().display());
         let _hold = interrupt.hold(unfinished)?;
+        let mut report = report.lock();
         match &ended {
             Ok((failure, _)) => report.end(failure.map_or(0, exit::code), None),
             Err(failure) => report.end(failure.status(), failure.document()),
@@ -210,7 +212,7 @@ impl Verify {
 
     fn verify(
         &self,
-        report: Option<&mut Report>,
+        report: Option<&SharedReport>,
         output: &Output,
         interrupt: &Interrupt,
     ) -> Result<(Option<ErrorKind>, Metrics), Failure> {
