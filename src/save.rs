@@ -4,7 +4,9 @@
 //! - `resolve`: references to images
 //! - `omit`: what is left out because a host has it
 //! - `write`: writes the archive
+//! - `forecast`: what a save would write, and the space that it needs
 
+mod forecast;
 mod omit;
 mod resolve;
 mod write;
@@ -15,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use self::forecast::{Forecast, Room, forecast, rooms};
 use self::omit::Omission;
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
@@ -62,6 +65,9 @@ pub struct Options {
     pub keep_going: bool,
     /// Hosts that the archive is for. Layers that all of them have are left out.
     pub have: Vec<KnownHost>,
+    /// Whether images are refused that only Docker's classic store loads: those with layers that cannot be saved as they
+    /// were stored, and those without a tag whose manifest is lost.
+    pub for_other_stores: bool,
 }
 
 impl Default for Options {
@@ -76,6 +82,7 @@ impl Default for Options {
             renames: Vec::new(),
             keep_going: false,
             have: Vec::new(),
+            for_other_stores: false,
         }
     }
 }
@@ -195,17 +202,7 @@ pub fn save(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Summary> {
-    if references.is_empty() {
-        return Err(Error::Usage {
-            message: "no image to save was named".into(),
-            hint: None,
-        });
-    }
-    progress.phase("resolving", None);
-    let (mut images, mut skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
-    if options.platforms.is_none() {
-        note_foreign(&images, progress);
-    }
+    let (mut images, mut skipped) = resolved(source, references, options, progress, interrupt)?;
     let run = Run {
         source,
         options,
@@ -215,13 +212,7 @@ pub fn save(
     // Reused bytes of the blobs that were fetched before images were skipped.
     let mut left: HashMap<Digest, u64> = HashMap::new();
     loop {
-        if images.named.is_empty() || !skipped.is_empty() && !options.keep_going {
-            let errors = skipped.into_iter().map(|image| image.error);
-            return Err(Error::of_several(errors.collect()));
-        }
-        let omission = Omission::find(&mut images.named, &options.have);
-        let preferred = preferred(options.platforms.as_ref());
-        let plan = TarPlan::omitting(&images.named, &preferred, &omission.declared)?;
+        let (omission, plan) = planned(&mut images, &mut skipped, options)?;
         let plan = Arc::new(plan);
         match run.write(&images, &plan, &mut output)? {
             Written::Sealed { mut moved, files } => {
@@ -245,6 +236,47 @@ pub fn save(
             }
         }
     }
+}
+
+/// The images of references, and those that are skipped.
+fn resolved(
+    source: &dyn Source,
+    references: &[Reference],
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<(Images, Vec<Skipped>)> {
+    if references.is_empty() {
+        return Err(Error::Usage {
+            message: "no image to save was named".into(),
+            hint: None,
+        });
+    }
+    progress.phase("resolving", None);
+    let (mut images, mut skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
+    if options.for_other_stores {
+        skipped.extend(images.without_those_for_the_classic_store());
+    }
+    if options.platforms.is_none() {
+        note_foreign(&images, progress);
+    }
+    Ok((images, skipped))
+}
+
+/// What is left out, and the archive's plan. The errors of skipped images are taken if there is no archive without them.
+fn planned(
+    images: &mut Images,
+    skipped: &mut Vec<Skipped>,
+    options: &Options,
+) -> Result<(Omission, TarPlan)> {
+    if images.named.is_empty() || !skipped.is_empty() && !options.keep_going {
+        let errors = skipped.drain(..).map(|image| image.error);
+        return Err(Error::of_several(errors.collect()));
+    }
+    let omission = Omission::find(&mut images.named, &options.have);
+    let preferred = preferred(options.platforms.as_ref());
+    let plan = TarPlan::omitting(&images.named, &preferred, &omission.declared)?;
+    Ok((omission, plan))
 }
 
 /// Notes the images without an index that do not run on this machine's platform.

@@ -81,6 +81,16 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// For stores of uncompressed layers: the bytes of one. `None` if it does not have it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn uncompressed_size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        let _ = diff_id;
+        Ok(None)
+    }
+
     /// For stores without manifests: those that it knows for an image, by its id.
     fn manifests_of(&self, image_id: &Digest) -> Vec<Reference> {
         let _ = image_id;

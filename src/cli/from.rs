@@ -1,7 +1,7 @@
 //! The options that say where images come from.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -136,6 +136,21 @@ impl FromArgs {
         self.from.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether the images of this host's running Docker are among the sources.
+    pub fn has_docker(&self) -> bool {
+        let is_docker = |from: &From| match from {
+            From::Auto => self.stores.chosen().engine == Engine::Docker,
+            From::Registry => false,
+            From::Local(local) => *local == Local::Engine(Engine::Docker),
+        };
+        self.stores.data_root.is_none() && self.from.iter().any(is_docker)
+    }
+
+    /// The folder of temporary files.
+    pub fn tmpdir(&self, interrupt: &Interrupt, output: Option<&Path>) -> PathBuf {
+        self.stores.spool.options(interrupt, output).tmpdir
+    }
+
     /// The files and folders among the sources.
     pub fn inputs(&self) -> Inputs {
         Inputs::of_paths(
@@ -147,11 +162,13 @@ impl FromArgs {
         )
     }
 
-    /// Opens the sources. Temporary data is kept beside the `output` file unless an option says otherwise.
+    /// Opens the sources. Temporary data is kept beside the `output` file unless an option says otherwise. In a trial,
+    /// recompressed layers are not kept.
     pub fn source(
         &self,
         all: bool,
         output: Option<&Path>,
+        is_trial: bool,
         progress: &Arc<dyn Progress>,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Source>> {
@@ -166,6 +183,10 @@ impl FromArgs {
             false => Proofs::Registries,
         };
         let open = self.stores.stores(rebuild, upstream, output, progress, interrupt);
+        let open = match is_trial {
+            true => open.for_a_trial(),
+            false => open,
+        };
         // The parts of an archive are one source, at the place of its first part.
         let mut archives = Archives::among(self.from.iter().filter_map(From::local));
         let mut sources: Vec<Box<dyn Source>> = Vec::new();

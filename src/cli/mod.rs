@@ -34,6 +34,7 @@ mod documents;
 mod engines;
 mod exit;
 mod files;
+mod forecast;
 mod from;
 mod inventory;
 mod list;

@@ -4,8 +4,9 @@ use std::io::{IsTerminal as _, Stdout};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use sealift::archive::writer;
+use sealift::docker::{self, switch::Switch};
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
 use sealift::installer::{Executable, Installer};
@@ -13,11 +14,12 @@ use sealift::interrupt::Interrupt;
 use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::retry::Retry;
-use sealift::save;
+use sealift::save::{self, Forecast};
 use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
 use super::bars;
+use super::forecast::Needs;
 use super::from::FromArgs;
 use super::lists::{self, all_of};
 use super::output::{Failure, Outcome, Output};
@@ -44,6 +46,7 @@ Examples:
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
   sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
+  sudo sealift save --from docker --all --dry-run -o everything.tar
 
 The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it separately and \
 give it to `load --expect`.")]
@@ -74,6 +77,18 @@ pub struct Save {
     /// of the worst failure.
     #[arg(long)]
     keep_going: bool,
+    /// Print what would be saved, and the disk space that it needs
+    ///
+    /// Nothing is written. Layers are recompressed all the same, to see whether they get their digests, which may take
+    /// about as long as the save.
+    #[arg(long)]
+    dry_run: bool,
+    /// Refuse images that this engine would not load (exit code 6)
+    ///
+    /// These have layers that could be saved only uncompressed, or they have neither their manifest nor a tag. With
+    /// --keep-going or --all, they are skipped. `docker-containerd` is Docker with its containerd store.
+    #[arg(long = "for", value_name = "ENGINE", value_enum)]
+    target: Option<For>,
     /// Leave out the layers that a host has, by its inventory; repeatable
     ///
     /// `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and `load` refuses it where
@@ -120,6 +135,19 @@ pub struct Save {
     from: FromArgs,
 }
 
+/// An engine that loads layers only as they were stored.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum For {
+    /// Docker with its containerd store
+    DockerContainerd,
+    /// containerd
+    Containerd,
+    /// podman
+    Podman,
+    /// CRI-O
+    Crio,
+}
+
 /// Names of standard output, on which no report may be printed then.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
@@ -130,7 +158,9 @@ impl Save {
         let mut stdout = std::io::stdout();
         let installer = self.installer()?;
         if to_stdout {
-            may_take_an_archive(&stdout, output)?;
+            if !self.dry_run {
+                may_take_an_archive(&stdout, output)?;
+            }
             if installer.is_some() {
                 return Err(Error::Usage {
                     message:
@@ -152,7 +182,9 @@ impl Save {
         let named = self.named()?;
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
-        let source = self.from.source(self.all, beside, &progress, interrupt)?;
+        let source = self
+            .from
+            .source(self.all, beside, self.dry_run, &progress, interrupt)?;
         let (references, nameless) = self.references(source.as_ref(), named)?;
         let options = save::Options {
             platforms: self.platform.clone(),
@@ -165,53 +197,58 @@ impl Save {
             renames: self.rename.renames().to_vec(),
             keep_going: self.keep_going || self.all && !self.from.requires_proof(),
             have,
+            for_other_stores: self.target.is_some(),
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
                 .unwrap_or(transfer::JOBS),
             ..save::Options::default()
         };
-        let target = if to_stdout {
-            save::Output::Stream(Path::new("standard output"), &mut stdout)
-        } else {
-            save::Output::File(&self.output)
+        let (source, progress) = (source.as_ref(), progress.as_ref());
+        let result = match self.dry_run {
+            true => {
+                let forecast = save::forecast(source, &references, &options, progress, interrupt);
+                forecast.and_then(|forecast| {
+                    let needs = self.needs(&forecast, beside, interrupt)?;
+                    Ok((forecast.summary, Some(needs)))
+                })
+            }
+            false => {
+                let target = match to_stdout {
+                    true => save::Output::Stream(Path::new("standard output"), &mut stdout),
+                    false => save::Output::File(&self.output),
+                };
+                let saved = save::save(source, &references, &options, target, progress, interrupt);
+                saved.map(|summary| (summary, None))
+            }
         };
-        let result = save::save(
-            source.as_ref(),
-            &references,
-            &options,
-            target,
-            progress.as_ref(),
-            interrupt,
-        );
         if let (Err(error), Some(why)) = (&result, self.from.unasked())
             && matches!(error.kind(), ErrorKind::Registry | ErrorKind::NotFound)
         {
             output.note(&format!("the local Docker was not asked: {why}"));
         }
-        let summary = result.map_err(|error| match error.each().len() {
+        let (summary, needs) = result.map_err(|error| match error.each().len() {
             failed if failed < references.len() && !options.keep_going && is_of_images(&error) => {
                 Failure::Hinted(error, "--keep-going saves the other images")
             }
             _ => error.into(),
         })?;
-        let installer = match &installer {
+        let installer = match installer.filter(|_| !self.dry_run) {
             None => Vec::new(),
-            Some(installer) => {
-                installer.write(&summary.files, &summary.digest, progress.as_ref(), interrupt)?
-            }
+            Some(installer) => installer.write(&summary.files, &summary.digest, progress, interrupt)?,
         };
         progress.done();
         let report = saved::Report {
             summary: &summary,
             installer: &installer,
             archive: &self.output,
-            to_stdout,
+            to_stdout: to_stdout && !self.dry_run,
             nameless: &nameless,
+            needs,
             // Who names the source takes what it has.
             needs_digests: self.from.is_auto() && !self.all,
         };
-        let width = match to_stdout {
+        let width = match report.to_stdout {
             true => self.table.width(std::io::stderr()),
             false => self.table.width(std::io::stdout()),
         };
@@ -228,6 +265,22 @@ impl Save {
             paths => all_of(paths.iter().map(|path| Executable::open(path)))?,
         };
         Installer::new(executables).map(Some)
+    }
+
+    /// What the save needs, and what comes after it.
+    fn needs(&self, forecast: &Forecast, output: Option<&Path>, interrupt: &Interrupt) -> Result<Needs> {
+        let tmpdir = self.from.tmpdir(interrupt, output);
+        let rooms = save::rooms(forecast, output, self.split, &tmpdir)?;
+        let switches = self.target == Some(For::DockerContainerd) && self.from.has_docker();
+        let switch = match switches {
+            true => match Switch::look(&docker::Options::from_process()) {
+                // The images may come from a registry, on a host without Docker.
+                Err(Error::Engine { .. }) if self.from.is_auto() => None,
+                looked => looked?,
+            },
+            false => None,
+        };
+        Ok(Needs::new(forecast, rooms, switch))
     }
 
     /// The hosts whose inventories were given.

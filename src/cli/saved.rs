@@ -9,6 +9,7 @@ use sealift::oci::Digest;
 use sealift::save::{LeftOut, Saved, Skipped, Summary};
 
 use super::exit;
+use super::forecast::Needs;
 use super::output::{Outcome, Output, hint_of, skipped};
 use super::rows::own_rows;
 use super::size::Size;
@@ -37,6 +38,8 @@ pub struct Report<'s> {
     pub nameless: &'s [Digest],
     /// Whether an image without a digest is not what was requested.
     pub needs_digests: bool,
+    /// What the save needs, if it is not done.
+    pub needs: Option<Needs>,
 }
 
 impl Report<'_> {
@@ -52,6 +55,7 @@ impl Report<'_> {
             lines.extend(self.omitted());
             lines.extend(self.files());
             lines.extend(self.installer());
+            lines.extend(self.needs.iter().flat_map(Needs::lines));
         }
         lines.push(format!("archive {}", self.summary.digest));
         for line in lines {
@@ -68,6 +72,9 @@ impl Report<'_> {
             if let Some(hint) = hint_of(&image.error) {
                 output.hint(&hint);
             }
+        }
+        if let Some(needs) = &self.needs {
+            needs.report(output);
         }
         if !self.nameless.is_empty() && !output.is_quiet() {
             output.note(&format!("{} skipped", without_a_name(self.nameless.len())));
@@ -94,6 +101,9 @@ impl Report<'_> {
         }
         if !self.installer.is_empty() {
             document["installer"] = serde_json::json!(self.installer);
+        }
+        if let Some(needs) = &self.needs {
+            needs.document(&mut document);
         }
         document
     }
@@ -133,6 +143,15 @@ impl Report<'_> {
 
     /// The line about the files; none if the archive went to standard output.
     fn files(&self) -> Option<String> {
+        if let Some(needs) = &self.needs {
+            let temporary = match needs.temporary {
+                0 => String::new(),
+                temporary => format!(", and {} of temporary files", Size(temporary)),
+            };
+            let size = Size(self.summary.size);
+            let archive = self.archive.display();
+            return Some(format!("{archive}: would have {size}{temporary}"));
+        }
         let files = &self.summary.files;
         let parts = match files.len() {
             1 => String::new(),
@@ -161,6 +180,7 @@ impl Report<'_> {
         self.summary
             .failure()
             .max(is_short.then_some(ErrorKind::NotShown))
+            .max(self.needs.as_ref().and_then(Needs::failure))
     }
 
     fn lacks_digest(&self, image: &Saved) -> bool {

@@ -145,6 +145,7 @@ impl StoreArgs {
             rebuild,
             upstream,
             spool: self.spool.options(interrupt, output),
+            is_trial: false,
             progress,
             interrupt,
         }
@@ -177,6 +178,8 @@ pub struct Stores<'a> {
     upstream: Proofs,
     /// Where temporary data is kept.
     spool: archive::Options,
+    /// Whether recompressed layers are not kept.
+    is_trial: bool,
     progress: &'a Arc<dyn Progress>,
     interrupt: &'a Interrupt,
 }
@@ -192,6 +195,15 @@ pub enum Proofs {
 }
 
 impl Stores<'_> {
+    /// Keeps no recompressed layers: they cannot be read.
+    #[must_use]
+    pub fn for_a_trial(self) -> Self {
+        Stores {
+            is_trial: true,
+            ..self
+        }
+    }
+
     /// A place; `None` for a further part of an archive that was opened.
     pub fn local(&self, local: &Local, archives: &mut Archives) -> Result<Option<Box<dyn Source>>> {
         match local {
@@ -327,6 +339,7 @@ impl Stores<'_> {
         let options = recover::Options {
             rebuild: self.rebuild,
             tmpdir: self.spool.tmpdir.clone(),
+            is_trial: self.is_trial,
             ..recover::Options::default()
         };
         Ok(Box::new(RecoverSource::new(

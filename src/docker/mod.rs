@@ -17,6 +17,7 @@
 //! - `space`: whether a load fits into the engine's data folder
 //! - [`source`]: Docker's images as a source
 //! - [`store`]: the classic store's files, read without the daemon
+//! - [`switch`]: what a switch to the containerd store would meet
 
 pub mod api;
 pub mod attach;
@@ -32,6 +33,7 @@ pub(crate) mod space;
 pub mod stopped;
 pub mod store;
 mod substitutes;
+pub mod switch;
 mod target;
 mod unsupported;
 mod upload;

@@ -4,9 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::graph::{Graph, Image};
-use super::provenance::{Evidence, Provenance};
+use super::provenance::{Evidence, LayerOrigin, Provenance};
 use super::selector::Identity;
 use crate::oci::{Descriptor, Digest, Reference};
+
+/// Most reasons for layers that are listed; each layer may have its own.
+const MAX_REASONS: usize = 3;
 
 /// An image with its name and its provenance.
 #[derive(Debug, Clone)]
@@ -52,6 +55,41 @@ impl NamedImage {
         }
         blobs.retain(|blob| seen.insert(blob.digest));
         blobs
+    }
+
+    /// How many layers of one of its images are here only uncompressed, and why, for people: "2 of its 3 layers only
+    /// uncompressed (zstd layers cannot be recompressed)". `None` if all are here as they were stored.
+    pub fn uncompressed_layers(&self, image: &Image) -> Option<String> {
+        let layers = &image.manifest.layers;
+        let uncompressed = || {
+            let digests = layers.iter().map(|layer| &layer.digest);
+            digests.filter(|digest| self.provenance.uncompressed.contains_key(digest))
+        };
+        let count = uncompressed().count();
+        if count == 0 {
+            return None;
+        }
+        let mut reasons: Vec<&str> = uncompressed()
+            .filter_map(
+                |digest| match self.provenance.origins.as_ref()?.layers.get(digest)? {
+                    LayerOrigin::Uncompressed { reason } => Some(reason.as_str()),
+                    _ => None,
+                },
+            )
+            .collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let more = reasons.len().saturating_sub(MAX_REASONS);
+        reasons.truncate(MAX_REASONS);
+        let why = match (reasons.as_slice(), more) {
+            ([], _) => String::new(),
+            (reasons, 0) => format!(" ({})", reasons.join("; ")),
+            (reasons, more) => format!(" ({}; {more} more reasons)", reasons.join("; ")),
+        };
+        Some(format!(
+            "{count} of its {} layers only uncompressed{why}",
+            layers.len()
+        ))
     }
 }
 

@@ -10,15 +10,12 @@ use crate::archive::Layout;
 use crate::archive::format::{Entry, Omitted};
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
-use crate::image::provenance::{LayerOrigin, ManifestOrigin};
+use crate::image::provenance::ManifestOrigin;
 use crate::image::selector::Identity;
 use crate::image::{Image, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::verify::{self, VerifiedLayer};
-
-/// Most reasons for layers that are listed; each layer may have its own.
-const MAX_REASONS: usize = 3;
 
 /// An image that could be loaded: one entry of an archive.
 pub struct Candidate<'a> {
@@ -103,37 +100,9 @@ impl Candidate<'_> {
 
     /// Why a target that needs compressed layers cannot get one of its images; `None` if it can.
     pub fn layer_obstacle(&self, image: &Image) -> Option<Obstacle> {
-        let layers = &image.manifest.layers;
-        let uncompressed = || {
-            let digests = layers.iter().map(|layer| &layer.digest);
-            digests.filter(|digest| self.image.provenance.uncompressed.contains_key(digest))
-        };
-        let count = uncompressed().count();
-        if count == 0 {
-            return None;
-        }
-        let mut reasons: Vec<&str> = uncompressed()
-            .filter_map(
-                |digest| match self.image.provenance.origins.as_ref()?.layers.get(digest)? {
-                    LayerOrigin::Uncompressed { reason } => Some(reason.as_str()),
-                    _ => None,
-                },
-            )
-            .collect();
-        reasons.sort_unstable();
-        reasons.dedup();
-        let more = reasons.len().saturating_sub(MAX_REASONS);
-        reasons.truncate(MAX_REASONS);
-        let why = match (reasons.as_slice(), more) {
-            ([], _) => String::new(),
-            (reasons, 0) => format!(" ({})", reasons.join("; ")),
-            (reasons, more) => format!(" ({}; {more} more reasons)", reasons.join("; ")),
-        };
+        let uncompressed = self.image.uncompressed_layers(image)?;
         Some(Obstacle::new(
-            format!(
-                "it has {count} of its {} layers only uncompressed{why}, and they are needed as they were stored",
-                layers.len()
-            ),
+            format!("it has {uncompressed}, and they are needed as they were stored"),
             "load it into the classic store of Docker, or save it again where its registry can be reached",
         ))
     }

@@ -94,6 +94,7 @@ impl MissingLayers {
         let how = recompress::Options {
             tmpdir: options.tmpdir.clone(),
             jobs: options.jobs,
+            is_trial: options.is_trial,
         };
         recompress::recompress(store, &self.wanted, &how, progress, interrupt)
     }

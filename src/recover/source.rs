@@ -16,7 +16,7 @@ use crate::image::provenance::{Evidence, Origins, Provenance};
 use crate::image::selector::Selector;
 use crate::image::{Graph, names};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 use crate::source::{About, Answer, Found, Listing, Query, Source, StoredForm, Unavailable, Upstream};
 use crate::transfer;
@@ -42,6 +42,8 @@ pub struct Options {
     pub tmpdir: PathBuf,
     /// Number of layers to recompress at the same time.
     pub jobs: NonZeroUsize,
+    /// Whether layers are recompressed only to see whether they can be: they cannot be read then, and take no space.
+    pub is_trial: bool,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             rebuild: Rebuild::default(),
             tmpdir: std::env::temp_dir(),
             jobs: transfer::JOBS,
+            is_trial: false,
         }
     }
 }
@@ -338,6 +341,10 @@ impl Source for RecoverSource {
 
     fn stored_forms(&self) -> Vec<StoredForm> {
         self.store.stored_forms()
+    }
+
+    fn uncompressed_size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        self.store.size(diff_id)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Options, Skipped};
-use crate::error::{Error, Place, Problem, Result};
+use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::image::rename;
 use crate::image::selector::Identity;
@@ -48,16 +48,48 @@ struct Followed {
 impl Images {
     /// Removes the images that need one of these blobs.
     pub fn without(&mut self, failed: &[(Digest, Error)]) -> Vec<Skipped> {
+        self.take_out(|image, _| {
+            let blobs = image.blobs();
+            let needs = |(digest, _): &&(Digest, Error)| blobs.iter().any(|blob| blob.digest == *digest);
+            failed.iter().find(needs).map(|(_, error)| error.clone())
+        })
+    }
+
+    /// Removes the images that only Docker's classic store loads: the others take layers only as they were stored, and
+    /// name an image without its own manifest by a tag only.
+    pub fn without_those_for_the_classic_store(&mut self) -> Vec<Skipped> {
+        self.take_out(|image, reference| {
+            let mut uncompressed = image.graph.runnable().map(|one| image.uncompressed_layers(one));
+            let is_bare = image.provenance.substitute.is_some()
+                && image.reference.as_ref().is_none_or(|name| name.tag().is_none());
+            let (reason, hint): (String, Hint) = match uncompressed.find_map(|layers| layers) {
+                Some(layers) => (
+                    format!("it has {layers}, and only the classic store of Docker takes them so"),
+                    "save it where its registry can be reached".into(),
+                ),
+                None if is_bare => (
+                    "its manifest could not be recovered, and it has no tag to be loaded by".into(),
+                    Remedy::Rename(reference.familiar()).into(),
+                ),
+                None => return None,
+            };
+            Some(Error::NotShown {
+                message: format!("{reference}: {reason}"),
+                hint: Some(hint),
+            })
+        })
+    }
+
+    /// Removes the images for which there is an error.
+    fn take_out(&mut self, fault: impl Fn(&NamedImage, &Reference) -> Option<Error>) -> Vec<Skipped> {
         let mut skipped = Vec::new();
         let (mut named, mut asked) = (Vec::new(), Vec::new());
         let images = std::mem::take(&mut self.named);
         for (image, from) in images.into_iter().zip(std::mem::take(&mut self.asked)) {
-            let blobs = image.blobs();
-            let needs = |(digest, _): &&(Digest, Error)| blobs.iter().any(|blob| blob.digest == *digest);
-            match failed.iter().find(needs) {
-                Some((_, error)) => skipped.push(Skipped {
+            match fault(&image, &from.reference) {
+                Some(error) => skipped.push(Skipped {
                     reference: from.reference,
-                    error: error.clone(),
+                    error,
                 }),
                 None => {
                     named.push(image);

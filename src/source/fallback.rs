@@ -297,6 +297,16 @@ impl Source for Fallback {
         sources.flat_map(|source| source.stored_forms()).collect()
     }
 
+    fn uncompressed_size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        for source in &self.sources {
+            let size = source.uncompressed_size(diff_id)?;
+            if size.is_some() {
+                return Ok(size);
+            }
+        }
+        Ok(None)
+    }
+
     fn archived(&self, reference: &Reference) -> Option<Archived> {
         self.sources.iter().find_map(|source| source.archived(reference))
     }

@@ -10,6 +10,7 @@
 //! bundle.rs     `save --with-installer`, and the script that it writes
 //! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
+//! forecast.rs   dry runs of saves
 //! from.rs       where save looks for images
 //! help.rs       help pages, the manual, completions
 //! hostile.rs    text from outside is escaped before it is printed
@@ -52,6 +53,7 @@ mod documents;
 mod examples;
 mod faults;
 mod files;
+mod forecast;
 mod from;
 mod help;
 mod hostile;

@@ -85,24 +85,29 @@ impl FileSystem {
     ///
     /// Says what does not fit, and what to do.
     pub fn check(&self, target: &Path, parts: &[Range<u64>], written: u64) -> Result<()> {
+        self.check_files(target, parts)?;
+        let total = parts.last().map_or(0, |part| part.end);
+        let need = total.saturating_sub(written);
+        match need > self.free {
+            true => Err(too_little(target, need, self.free)),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks that files as large as these parts may be written.
+    ///
+    /// # Errors
+    ///
+    /// Says which limit they exceed, and what to do.
+    pub fn check_files(&self, target: &Path, parts: &[Range<u64>]) -> Result<()> {
         let largest = parts
             .iter()
             .map(|part| part.end - part.start)
             .max()
             .unwrap_or_default();
-        let total = parts.last().map_or(0, |part| part.end);
-        let refuse = |kind, problem: String, hint: Hint| {
-            Err(Error::Io {
-                action: "write",
-                path: target.to_path_buf(),
-                offset: None,
-                source: io::Error::new(kind, problem).into(),
-                hint: Some(hint),
-            })
-        };
+        let refuse = |problem, hint| Err(refused(target, io::ErrorKind::FileTooLarge, problem, hint));
         if let Some(limit) = self.largest_file.filter(|limit| largest > *limit) {
             return refuse(
-                io::ErrorKind::FileTooLarge,
                 format!("a file of {largest} bytes is needed, this FAT file system allows {limit} at most"),
                 Remedy::Split(Some(FAT_PART)).into(),
             );
@@ -110,19 +115,30 @@ impl FileSystem {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
         if let Some(limit) = limit.filter(|limit| largest > *limit) {
             return refuse(
-                io::ErrorKind::FileTooLarge,
                 format!("a file of {largest} bytes is needed, this process may write {limit} at most"),
                 Hint::from("raise the limit (ulimit -f)").and(Remedy::Split(Some(limit))),
             );
         }
-        let need = total.saturating_sub(written);
-        if need > self.free {
-            return refuse(
-                io::ErrorKind::StorageFull,
-                format!("{need} bytes are needed, {} are free", self.free),
-                "free some space, or write to another disk".into(),
-            );
-        }
         Ok(())
+    }
+}
+
+/// The error for too little space.
+pub fn too_little(target: &Path, needed: u64, free: u64) -> Error {
+    refused(
+        target,
+        io::ErrorKind::StorageFull,
+        format!("{needed} bytes are needed, {free} are free"),
+        "free some space, or write to another disk".into(),
+    )
+}
+
+fn refused(target: &Path, kind: io::ErrorKind, problem: String, hint: Hint) -> Error {
+    Error::Io {
+        action: "write",
+        path: target.to_path_buf(),
+        offset: None,
+        source: io::Error::new(kind, problem).into(),
+        hint: Some(hint),
     }
 }

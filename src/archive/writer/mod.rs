@@ -40,6 +40,7 @@ use crate::transfer::Sink;
 
 pub use self::inputs::Inputs;
 pub use self::publish::{check_place, locate};
+pub(crate) use self::segments::cut;
 pub use self::segments::write_error;
 pub use self::staging::{Staging, replace};
 pub use self::stream::Stream;

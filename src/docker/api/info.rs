@@ -174,6 +174,12 @@ impl Info {
         options.any(|option| option.contains("rootless"))
     }
 
+    /// Whether its containers run in a user namespace of their own (`userns-remap`).
+    pub fn has_user_namespaces(&self) -> bool {
+        let mut options = self.security_options.iter().flatten();
+        options.any(|option| option == "name=userns")
+    }
+
     /// Whether it is part of a swarm.
     pub fn is_in_swarm(&self) -> bool {
         let swarm = self.swarm.as_ref();

@@ -89,7 +89,10 @@ impl<'a> Worker<'a> {
     ) -> Result<Result<Recompressed, Miss>> {
         let spool = match &mut self.spool {
             Some(spool) => spool,
-            empty => empty.insert(Spool::new(&self.shared.options.tmpdir)?),
+            empty => empty.insert(match self.shared.options.is_trial {
+                true => Spool::of_trial(&self.shared.options.tmpdir),
+                false => Spool::new(&self.shared.options.tmpdir)?,
+            }),
         };
         self.buffer.resize(PIECE, 0);
         let (limit, like) = match &job.layer.expected {

@@ -29,6 +29,8 @@ pub struct Options {
     pub tmpdir: PathBuf,
     /// Number of layers to recompress at the same time. If there are more than cores, equal ones end together.
     pub jobs: NonZeroUsize,
+    /// Whether layers are only tried: they are hashed and not kept, and nothing can be read from them.
+    pub is_trial: bool,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
         Options {
             tmpdir: std::env::temp_dir(),
             jobs: transfer::JOBS,
+            is_trial: false,
         }
     }
 }
@@ -107,7 +110,8 @@ pub struct Recompressed {
     pub size: u64,
     /// The encoder that made it.
     pub encoder: &'static Encoder,
-    /// Where it is: in an unnamed temporary file, which is removed with the last [`Stored`] in it.
+    /// Where it is: in an unnamed temporary file, which is removed with the last [`Stored`] in it. Nowhere after a
+    /// trial.
     pub stored: Stored,
 }
 

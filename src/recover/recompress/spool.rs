@@ -14,7 +14,8 @@ use crate::oci::{Digest, Hasher};
 
 /// A worker's temporary file.
 pub(super) struct Spool {
-    file: Arc<File>,
+    /// `None` in a trial, which keeps nothing.
+    file: Option<Arc<File>>,
     path: Arc<PathBuf>,
     /// Position of the next layer: after those that are kept.
     end: u64,
@@ -24,10 +25,19 @@ impl Spool {
     pub(super) fn new(tmpdir: &Path) -> Result<Spool> {
         let file = tempfile::tempfile_in(tmpdir).map_err(|error| full(tmpdir, error))?;
         Ok(Spool {
-            file: Arc::new(file),
+            file: Some(Arc::new(file)),
             path: Arc::new(tmpdir.to_path_buf()),
             end: 0,
         })
+    }
+
+    /// A spool that hashes layers and keeps none.
+    pub(super) fn of_trial(tmpdir: &Path) -> Spool {
+        Spool {
+            file: None,
+            path: Arc::new(tmpdir.to_path_buf()),
+            end: 0,
+        }
     }
 
     /// Starts a layer, of which more than `limit` stored bytes are useless. Its digest uses the algorithm of
@@ -39,7 +49,7 @@ impl Spool {
             (encoder, hasher)
         };
         Output {
-            file: Arc::clone(&self.file),
+            file: self.file.clone(),
             start: self.end,
             count: 0,
             limit: limit.unwrap_or(u64::MAX),
@@ -49,17 +59,20 @@ impl Spool {
 
     /// Keeps a layer, as written by this encoder.
     pub(super) fn keep(&mut self, output: &Output, encoder: &Encoder, name: String) -> Result<Stored> {
-        self.file
-            .write_all_at(&encoder.header, output.start)
-            .map_err(|error| self.full(error))?;
-        self.end = output.start.saturating_add(output.count);
-        Ok(Stored {
-            extents: vec![Extent {
-                file: Arc::clone(&self.file),
+        let mut extents = Vec::new();
+        if let Some(file) = &self.file {
+            file.write_all_at(&encoder.header, output.start)
+                .map_err(|error| self.full(error))?;
+            extents.push(Extent {
+                file: Arc::clone(file),
                 path: Arc::clone(&self.path),
                 offset: output.start,
                 length: output.count,
-            }],
+            });
+        }
+        self.end = output.start.saturating_add(output.count);
+        Ok(Stored {
+            extents,
             size: output.count,
             entry: name,
             offset: None,
@@ -68,7 +81,10 @@ impl Spool {
 
     /// Frees the space of a layer that is not kept.
     pub(super) fn drop_rest(&self) -> Result<()> {
-        self.file.set_len(self.end).map_err(|error| self.full(error))
+        match &self.file {
+            Some(file) => file.set_len(self.end).map_err(|error| self.full(error)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn full(&self, error: io::Error) -> Error {
@@ -91,7 +107,7 @@ fn full(tmpdir: &Path, source: io::Error) -> Error {
 
 /// A layer that is being written: written once, and hashed with the header of each possible encoder.
 pub(super) struct Output {
-    file: Arc<File>,
+    file: Option<Arc<File>>,
     start: u64,
     /// Stored bytes so far.
     count: u64,
@@ -130,7 +146,9 @@ impl Write for Output {
             for (_, hasher) in &mut self.hashers {
                 hasher.update(body);
             }
-            self.file.write_all_at(bytes, self.start.saturating_add(at))?;
+            if let Some(file) = &self.file {
+                file.write_all_at(bytes, self.start.saturating_add(at))?;
+            }
         }
         Ok(bytes.len())
     }

@@ -10,11 +10,13 @@
 //! - `rebuilt`: manifests that are found nowhere
 //! - `docker_save`: archives of `docker save`
 //! - `fallback`: a store beside other sources
+//! - `forecast`: trials
 
 mod choose;
 mod docker_save;
 mod fake;
 mod fallback;
+mod forecast;
 mod indexes;
 mod names;
 mod parts;

@@ -40,6 +40,25 @@ fn help_of_save() {
               Images that are not found, damaged or incomplete are reported, and the others are saved.
               The exit code is that of the worst failure.
 
+          --dry-run
+              Print what would be saved, and the disk space that it needs
+
+              Nothing is written. Layers are recompressed all the same, to see whether they get their
+              digests, which may take about as long as the save.
+
+          --for <ENGINE>
+              Refuse images that this engine would not load (exit code 6)
+
+              These have layers that could be saved only uncompressed, or they have neither their
+              manifest nor a tag. With --keep-going or --all, they are skipped. `docker-containerd` is
+              Docker with its containerd store.
+
+              Possible values:
+              - docker-containerd: Docker with its containerd store
+              - containerd:        containerd
+              - podman:            podman
+              - crio:              CRI-O
+
           --have <FILE>
               Leave out the layers that a host has, by its inventory; repeatable
 
@@ -227,6 +246,7 @@ fn help_of_save() {
       sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
       sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
       sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
+      sudo sealift save --from docker --all --dry-run -o everything.tar
 
     The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it
     separately and give it to `load --expect`.
