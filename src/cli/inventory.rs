@@ -8,18 +8,20 @@ use sealift::containerd::Containerd;
 use sealift::docker::{self, Docker};
 use sealift::host::{self, Engine};
 use sealift::image::names;
-use sealift::inventory::{EngineInventory, HostInventory, MAX_LABEL};
+use sealift::inventory::{Comparison, EngineInventory, HostInventory, KnownHost, MAX_LABEL};
 use sealift::layout::FolderTarget;
 use sealift::oci::Digest;
 use sealift::progress::Progress;
 use sealift::{Error, Result};
 
 use super::bars;
+use super::compare;
 use super::containerd::ContainerdArgs;
 use super::engines;
 use super::files;
 use super::output::{Failure, Outcome, Output, document_bytes};
 use super::podman::{self, PodmanArgs};
+use super::table::TableArgs;
 
 /// The name of this host, on Linux.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
@@ -33,6 +35,7 @@ Examples:
   sudo sealift inventory --from containerd --namespace k8s.io -o node1.json
   sealift inventory --from podman -o laptop.json        # rootless: the images of this user
   sealift inventory --from oci:images -o folder.json
+  sudo sealift inventory --from docker --compare server1.json   # what differs now
 
 `sealift save --have server1.json` leaves out the layers that the host has, and `load` on the host completes the \
 images with them. Write a new inventory before the next update.
@@ -62,6 +65,14 @@ pub struct Inventory {
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Compare with an inventory, of this host before or of another one, and print what differs
+    ///
+    /// Every name and digest of FILE must lead to the same image. The exit code is 7 if one is missing, and 6 if it leads
+    /// to another image or one that is incomplete. More names are no difference.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    #[command(flatten)]
+    table: TableArgs,
     /// Name of the host, for people [default: its host name]
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
@@ -100,13 +111,17 @@ impl Inventory {
     pub fn run(&self, output: &Output) -> Outcome {
         self.check()?;
         let label = self.label()?;
+        let before = self.compare.as_deref();
+        let before = before
+            .map(|path| Ok::<_, Error>((path, KnownHost::read(path)?)))
+            .transpose()?;
         let progress = bars::progress(output);
         progress.phase("listing", None);
         let engines = self.engines(progress.as_ref())?;
         progress.done();
         for engine in &engines {
             let is_useful = engine.unpacked_suffices && !engine.chains.is_empty();
-            let is_unknown = engine.blobs.is_empty() && !is_useful;
+            let is_unknown = engine.blobs.is_empty() && !is_useful && self.compare.is_none();
             if !engine.images.is_empty() && is_unknown {
                 output.warn(&format!(
                     "{}: its blobs are not known, so nothing can be left out for it",
@@ -117,6 +132,14 @@ impl Inventory {
         }
         let host = HostInventory::new(label, engines);
         let bytes = document_bytes(&host)?;
+        if let Some((path, before)) = &before {
+            if let Some(output) = &self.output {
+                files::write(output, &bytes)?;
+            }
+            let comparison = Comparison::of(before, &host.engines);
+            let width = self.table.width(std::io::stdout());
+            return compare::print(output, path, before, &comparison, width);
+        }
         match self.output.as_deref().filter(|path| *path != Path::new("-")) {
             None => output.bytes(&bytes)?,
             Some(path) => {

@@ -27,6 +27,7 @@
 mod archive;
 mod bars;
 mod client_config;
+mod compare;
 mod containerd;
 mod docker;
 mod doctor;

@@ -76,8 +76,12 @@ pub fn probe(
     let tells_content = images::tells_content(client, store);
     let mut images = images::list(client, store)?;
     look_at_layers(client, store, &mut images, wanted)?;
-    if let (Store::Containerd, Some(wanted)) = (store, wanted) {
-        substitutes::look_at_configs(client, &mut images, wanted, tells_content);
+    match (store, wanted) {
+        (Store::Containerd, Some(wanted)) => {
+            substitutes::look_at_configs(client, &mut images, wanted, tells_content);
+        }
+        (_, Some(_)) => {}
+        (_, None) => substitutes::look_at_image_ids(client, store, &mut images),
     }
     let host = match store {
         Store::Containerd => HostFacts::default(),

@@ -30,6 +30,20 @@ pub fn look_at_configs(
     }
 }
 
+/// Notes the config of every image of a containerd store whose content can be read.
+pub fn look_at_image_ids(client: &Client, store: Store, images: &mut [KnownImage]) {
+    let folders = match store {
+        Store::Classic => return,
+        Store::Containerd => content_of(client),
+    };
+    let Ok(folders) = folders else { return };
+    let read = |digest: &Digest| folders.metadata(digest).ok().flatten();
+    for known in images {
+        let Ok(root) = known.id.parse() else { continue };
+        known.image_ids = substitute::configs(root, &read, &|_, _| true);
+    }
+}
+
 /// As [`substitute::with_own_manifest`]; the classic store names images by their configs.
 pub fn same<'i>(
     candidate: &Candidate<'_>,

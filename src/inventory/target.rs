@@ -67,6 +67,9 @@ pub struct KnownImage {
     pub manifests: Vec<Digest>,
     /// Those whose blobs are all present, unpacked or not.
     pub available: Vec<Digest>,
+    /// Configs of its images, where `id` is no config's and they were read: in Docker's containerd store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_ids: Vec<Digest>,
     /// Configs of those manifests that are not substitutes, if they were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configs: Option<Vec<Digest>>,
@@ -82,6 +85,7 @@ impl KnownImage {
             diff_ids: Vec::new(),
             manifests: Vec::new(),
             available: Vec::new(),
+            image_ids: Vec::new(),
             configs: None,
         }
     }
@@ -127,6 +131,7 @@ impl<D> Inventory<D> {
             image.digests.sort();
             image.manifests.sort();
             image.available.sort();
+            image.image_ids.sort();
         }
         self.images.sort_by(|one, other| one.id.cmp(&other.id));
         self

@@ -23,6 +23,17 @@ pub fn original_configs(
     read: &dyn Fn(&Digest) -> Option<Vec<u8>>,
     is_whole: &dyn Fn(&Digest, &Manifest) -> bool,
 ) -> Vec<Digest> {
+    configs(root, read, &|digest, manifest| {
+        !manifest.annotations.contains_key(SUBSTITUTE) && is_whole(digest, manifest)
+    })
+}
+
+/// The configs below a manifest or index, of the manifests that are meant.
+pub fn configs(
+    root: Digest,
+    read: &dyn Fn(&Digest) -> Option<Vec<u8>>,
+    is_meant: &dyn Fn(&Digest, &Manifest) -> bool,
+) -> Vec<Digest> {
     let read = |digest: &Digest| {
         let bytes = read(digest)?;
         Document::parse(&Document::sniff(&bytes)?, bytes).ok()
@@ -37,8 +48,7 @@ pub fn original_configs(
         }
         match read(&digest) {
             Some(Document::Manifest(manifest)) => {
-                let is_own = !manifest.annotations.contains_key(SUBSTITUTE);
-                configs.extend((is_own && is_whole(&digest, &manifest)).then_some(manifest.config.digest));
+                configs.extend(is_meant(&digest, &manifest).then_some(manifest.config.digest));
             }
             Some(Document::Index(index)) => {
                 let images = index.manifests.iter();

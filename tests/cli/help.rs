@@ -32,7 +32,7 @@ fn shared() -> [String; 2] {
     let ends = [
         start("--containerd-address"),
         start("--root"),
-        text.find("      --json").unwrap(),
+        text.find("      --no-trunc").unwrap(),
     ];
     [&text[ends[0]..ends[1]], &text[ends[1]..ends[2]]].map(str::to_owned)
 }
@@ -379,12 +379,22 @@ fn help_of_inventory() {
       -o, --output <FILE>
               File to write [default: standard output]
 
+          --compare <FILE>
+              Compare with an inventory, of this host before or of another one, and print what differs
+
+              Every name and digest of FILE must lead to the same image. The exit code is 7 if one is
+              missing, and 6 if it leads to another image or one that is incomplete. More names are no
+              difference.
+
           --label <TEXT>
               Name of the host, for people [default: its host name]
 
         <which containerd>
 
         <which storage of podman>
+
+          --no-trunc
+              Do not shorten digests and names to fit the terminal
 
           --json
               Print one JSON document on standard output
@@ -404,6 +414,7 @@ fn help_of_inventory() {
       sudo sealift inventory --from containerd --namespace k8s.io -o node1.json
       sealift inventory --from podman -o laptop.json        # rootless: the images of this user
       sealift inventory --from oci:images -o folder.json
+      sudo sealift inventory --from docker --compare server1.json   # what differs now
 
     `sealift save --have server1.json` leaves out the layers that the host has, and `load` on the host
     completes the images with them. Write a new inventory before the next update.

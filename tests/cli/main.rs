@@ -11,6 +11,7 @@
 //! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
 //! forecast.rs   dry runs of saves
+//! compare.rs    inventories that are compared with what is there
 //! from.rs       where save looks for images
 //! help.rs       help pages, the manual, completions
 //! hostile.rs    text from outside is escaped before it is printed
@@ -47,6 +48,7 @@
 mod support;
 
 mod bundle;
+mod compare;
 mod compressed;
 mod demo;
 mod documents;

@@ -189,6 +189,7 @@ fn engine_image(summary: Summary, store: Store) -> KnownImage {
         diff_ids: Vec::new(),
         manifests,
         available,
+        image_ids: Vec::new(),
         configs: None,
     }
 }
