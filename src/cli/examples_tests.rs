@@ -58,8 +58,12 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     calls
 }
 
+/// What reads the digest out of the document of a save, in a script.
+const OF_DOCUMENT: &str = "\"$(jq -r .digest save.json)\"";
+
 /// Fills in the digests of an example: `sha256:...`, `sha256:4bf5...`.
 fn with_digests(text: &str) -> String {
+    let text = text.replace(OF_DOCUMENT, "sha256:...");
     let mut parts = text.split("sha256:");
     let mut filled = parts.next().unwrap().to_owned();
     for part in parts {

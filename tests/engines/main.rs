@@ -34,6 +34,7 @@
 //! load_registry_crane.rs   pushing into another registry than distribution
 //! load_podman.rs   loading into podman, compared with a podman that pulled
 //! loading.rs   shared by the tests of loads
+//! migrate.rs   the commands of docs/migrate.md: from Docker's classic store to its containerd store
 //! nameless.rs  images without a name
 //! names.rs     what two hosts show after any sequence of pulls, tags, pushes and removals
 //! offline_killed.rs   attaching while the engine is stopped, killed at every step
@@ -110,6 +111,7 @@ mod load_registry_crane;
 mod load_space;
 mod load_uncompressed;
 mod loading;
+mod migrate;
 mod nameless;
 mod names;
 mod offline_killed;

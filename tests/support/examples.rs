@@ -38,7 +38,7 @@ pub fn of(sealift: &Sealift, command: &str) -> Vec<String> {
 }
 
 /// Documents whose commands have a test of their own, which takes them out of the document.
-const ELSEWHERE: &[&str] = &["fleet.md"];
+const ELSEWHERE: &[&str] = &["fleet.md", "migrate.md"];
 
 /// The examples of a command's help, and the lines of README and docs that begin with it.
 #[track_caller]
