@@ -76,6 +76,7 @@
 //! - `workers`: a pool of threads
 //! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
+//! - [`image_list`]: the images that lists, compose files and manifests of Kubernetes name
 //! - [`inventory`]: what a target or a host has, as documents
 //! - [`verify`]: verifies images in any [`blob::Blobs`], and reports all that is wrong
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
@@ -105,6 +106,7 @@ pub mod goflate;
 pub mod host;
 pub mod html;
 pub mod image;
+pub mod image_list;
 pub mod installer;
 pub mod interrupt;
 pub mod inventory;

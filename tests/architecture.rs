@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["blob", "host"],
     &["image"],
-    &["inventory", "source", "verify"],
+    &["image_list", "inventory", "source", "verify"],
     &["transfer"],
     &["archive"],
     &["recover", "repair", "store"],

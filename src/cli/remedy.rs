@@ -68,6 +68,12 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::OtherTemporaryFolder => "choose another folder with --tmpdir",
         Remedy::RaiseLayerLimit => "raise it with --max-layer-size if the image is known to be that large",
         Remedy::ConvertDockerSave(archive) => return conversion(archive.as_deref()),
+        Remedy::SetVariable(name) => {
+            return format!("give it a value with {name}=... before the command, or with --env-file FILE");
+        }
+        Remedy::ComposeConfig => {
+            "`docker compose config` prints the file with everything filled in; give that as the list, with `-` for a pipe"
+        }
         Remedy::WriteInventory => "`sealift inventory -o FILE` writes one on the host that has the images",
         Remedy::FurtherSource => "name a source that has it as well, such as --from registry",
         Remedy::SaveWhole {

@@ -50,6 +50,10 @@ pub enum Remedy {
     RaiseLayerLimit,
     /// Convert an archive of `docker save`, at this path if it is known, into a sealift archive.
     ConvertDockerSave(Option<String>),
+    /// Give a variable of a compose file a value.
+    SetVariable(String),
+    /// Read what compose makes of a compose file.
+    ComposeConfig,
     /// Write the inventory of the host that has the images.
     WriteInventory,
     /// Save images again with the layers that were left out for another host.
@@ -174,6 +178,8 @@ impl fmt::Display for Remedy {
             Remedy::OtherTemporaryFolder => "choose another folder for temporary files",
             Remedy::RaiseLayerLimit => "raise the limit if the image is known to be that large",
             Remedy::ConvertDockerSave(_) => "save its images from it into a new archive, which can be loaded",
+            Remedy::SetVariable(name) => return write!(f, "give {} a value", Escaped(name)),
+            Remedy::ComposeConfig => "`docker compose config` prints the file with everything filled in",
             Remedy::WriteInventory => "write an inventory on the host that has the images",
             Remedy::SaveWhole { images, .. } => {
                 return write!(
