@@ -49,6 +49,11 @@ pub enum Output<'a> {
 pub struct Options {
     /// The platforms of multi-platform images; `None` for the default of the source.
     pub platforms: Option<PlatformSelection>,
+    /// The platforms of single images, by their full names, unless `platforms` says otherwise.
+    pub platforms_of: HashMap<String, PlatformSelection>,
+    /// Whether an image that is requested by tag and digest is named by its tag only, as one that was requested by the
+    /// tag: engines do not give an image the tag of a name with a digest.
+    pub names_by_tag: bool,
     /// Bytes of a part, if the archive is split.
     pub split: Option<u64>,
     /// Whether data of an interrupted run is used, and kept if this run is interrupted.
@@ -74,6 +79,8 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             platforms: None,
+            platforms_of: HashMap::new(),
+            names_by_tag: false,
             split: None,
             resume: true,
             in_order: false,
@@ -277,6 +284,55 @@ fn planned(
     let preferred = preferred(options.platforms.as_ref());
     let plan = TarPlan::omitting(&images.named, &preferred, &omission.declared)?;
     Ok((omission, plan))
+}
+
+/// What an image stands for in a source.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Its digest; `None` if it has none.
+    pub digest: Option<Digest>,
+    /// The platforms that were asked for, as far as its index or config names them.
+    pub platforms: Vec<Platform>,
+    /// Stored bytes of its blobs for these platforms.
+    pub size: u64,
+}
+
+/// Resolves references as [`save`] does, and writes nothing. Returns one answer for each, in order.
+///
+/// # Errors
+///
+/// If no image can be resolved, or `options` have renames.
+pub fn resolve(
+    source: &dyn Source,
+    references: &[Reference],
+    options: &Options,
+    interrupt: &Interrupt,
+) -> Result<Vec<Result<Resolved>>> {
+    let (images, skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
+    let none = Omission::find(&mut [], &[]);
+    let mut answers: HashMap<String, Result<Resolved>> = HashMap::new();
+    for (named, asked) in images.named.iter().zip(&images.asked) {
+        let measured = Measured::of(named, &HashMap::new(), &none);
+        let resolved = Resolved {
+            digest: named.digest(),
+            platforms: measured.platforms,
+            size: measured.size,
+        };
+        answers.insert(asked.reference.full(), Ok(resolved));
+    }
+    for image in skipped {
+        answers.insert(image.reference.full(), Err(image.error));
+    }
+    let answer = |reference: &Reference| {
+        answers.get(&reference.full()).cloned().unwrap_or_else(|| {
+            Err(Error::NotFound {
+                what: reference.familiar(),
+                place: "the source".into(),
+                hint: None,
+            })
+        })
+    };
+    Ok(references.iter().map(answer).collect())
 }
 
 /// Notes the images without an index that do not run on this machine's platform.

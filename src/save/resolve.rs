@@ -187,13 +187,16 @@ impl<'a> Resolver<'a> {
         if references.is_empty() {
             return Ok(Vec::new());
         }
-        let query = Query {
-            jobs: self.options.jobs,
-            keep_going: self.options.keep_going,
-            ..Query::new(references, self.options.platforms.as_ref())
-        };
-        let found = self.source.find(&query)?;
-        let found: Vec<(&Reference, Answer<'_>)> = references.iter().zip(found).collect();
+        let mut found: Vec<(&Reference, Answer<'_>)> = Vec::with_capacity(references.len());
+        for (platforms, group) in self.by_platforms(references) {
+            let asked: Vec<Reference> = group.iter().map(|reference| (*reference).clone()).collect();
+            let query = Query {
+                jobs: self.options.jobs,
+                keep_going: self.options.keep_going,
+                ..Query::new(&asked, platforms)
+            };
+            found.extend(group.into_iter().zip(self.source.find(&query)?));
+        }
         let followed = workers::map(
             self.options.jobs.get(),
             &found,
@@ -210,6 +213,29 @@ impl<'a> Resolver<'a> {
         Ok(followed.into_iter().flatten().collect())
     }
 
+    /// The platforms that an image is asked for.
+    fn platforms(&self, reference: &Reference) -> Option<&PlatformSelection> {
+        let options = self.options;
+        let own = || options.platforms_of.get(&reference.full());
+        options.platforms.as_ref().or_else(own)
+    }
+
+    /// The images that are asked for the same platforms, together.
+    fn by_platforms<'r>(
+        &self,
+        references: &'r [Reference],
+    ) -> Vec<(Option<&PlatformSelection>, Vec<&'r Reference>)> {
+        let mut groups: Vec<(Option<&PlatformSelection>, Vec<&Reference>)> = Vec::new();
+        for reference in references {
+            let platforms = self.platforms(reference);
+            match groups.iter_mut().find(|(known, _)| *known == platforms) {
+                Some((_, group)) => group.push(reference),
+                None => groups.push((platforms, vec![reference])),
+            }
+        }
+        groups
+    }
+
     /// Renames images.
     fn rename(&self, images: &mut [Followed]) -> Result<()> {
         let identities: Vec<Identity<'_>> = images.iter().map(|image| image.named.identity()).collect();
@@ -223,7 +249,7 @@ impl<'a> Resolver<'a> {
     /// Follows one image down to its layers.
     fn walk(&self, reference: &Reference, found: &Found<'_>) -> Result<Followed> {
         self.interrupt.check()?;
-        let asked = self.options.platforms.as_ref();
+        let asked = self.platforms(reference);
         let root = &found.root;
         let selection = match found.platforms.clone() {
             // A manifest without an index has one platform, so there is no choice.
@@ -244,16 +270,18 @@ impl<'a> Resolver<'a> {
                 graphs().entry(key).or_insert(Arc::new(graph)).clone()
             }
         };
+        let tagged = reference.without_digest().filter(|_| self.options.names_by_tag);
+        let name = tagged.unwrap_or_else(|| reference.clone());
         Ok(Followed {
             named: NamedImage {
-                reference: Some(reference.clone()).filter(|reference| !reference.is_nameless()),
+                reference: Some(name.clone()).filter(|reference| !reference.is_nameless()),
                 bare_tag: None,
                 provenance: found.about.provenance(&graph)?,
                 graph,
             },
             others: found.about.other_digests(),
             asked: Asked {
-                reference: reference.clone(),
+                reference: name,
                 origin: found.origin.clone(),
                 is_private: found.is_private,
             },

@@ -83,7 +83,7 @@ impl Destination {
     /// # Errors
     ///
     /// [`Error::Usage`] if that is no name, as it is too long.
-    pub(super) fn name(&self, image: &Reference) -> Result<Reference> {
+    pub fn name(&self, image: &Reference) -> Result<Reference> {
         let repository = image.repository();
         if self.has(repository) {
             return Ok(image.clone());
