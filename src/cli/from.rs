@@ -10,8 +10,10 @@ use sealift::archive::writer::Inputs;
 use sealift::docker;
 use sealift::host::Engine;
 use sealift::interrupt::Interrupt;
+use sealift::inventory::EngineInventory;
 use sealift::progress::Progress;
 use sealift::recover;
+use sealift::registry::RegistrySource;
 use sealift::source::{Fallback, Source};
 use sealift::{Error, Result};
 
@@ -94,6 +96,35 @@ enum How {
 }
 
 impl FromArgs {
+    /// Whether no source was named.
+    pub fn is_default(&self) -> bool {
+        self.from == [From::Auto] && !self.offline
+    }
+
+    /// The registries that names lead to, without mirrors.
+    pub fn direct(&self, progress: &Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        self.stores.registry.direct(progress.clone(), interrupt)
+    }
+
+    /// An archive or layout as it is: what it lacks is not looked for.
+    pub fn opened(
+        &self,
+        path: &Local,
+        progress: &Arc<dyn Progress>,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Box<dyn Source>>> {
+        let rebuild = recover::Rebuild::Never;
+        let open = self
+            .stores
+            .stores(rebuild, Proofs::None, None, progress, interrupt);
+        open.local(path, &mut Archives::among(std::iter::once(path)))
+    }
+
+    /// What an engine of this host has.
+    pub fn inventory(&self, engine: Engine) -> Result<EngineInventory> {
+        self.stores.inventory(engine)
+    }
+
     /// Number of attempts for each request.
     pub fn tries(&self) -> u32 {
         self.stores.registry.tries()

@@ -1,6 +1,7 @@
 //! The command line: one file per command, output, flags and exit codes.
 //!
-//! - [`save`], [`verify`], [`repair`], [`load`], [`list`], [`serve`], [`inventory`], [`doctor`], [`shell`]: the commands
+//! - [`save`], [`verify`], [`repair`], [`load`], [`list`], [`images`], [`serve`], [`inventory`], [`doctor`], [`shell`]: the
+//!   commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images; [`stores`]: opens them
 //! - [`saved`]: what `save` prints
@@ -9,7 +10,7 @@
 //! - [`docker`]: the options of a load into Docker; [`containerd`], [`podman`]: those that concern containerd and podman
 //! - [`client_config`]: what clients of `serve` need
 //! - [`rename`]: the options for renaming images
-//! - [`lists`]: lists of image names
+//! - [`lists`]: files that name images, and the options for reading them
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
 //! - [`remedy`]: hints with flags and commands
@@ -37,6 +38,7 @@ mod exit;
 mod files;
 mod forecast;
 mod from;
+mod images;
 mod inventory;
 mod list;
 mod lists;
@@ -138,6 +140,7 @@ enum Command {
     Verify(verify::Verify),
     Repair(repair::Repair),
     List(list::List),
+    Images(images::Images),
     Serve(serve::Serve),
     Inventory(inventory::Inventory),
     Doctor(doctor::Doctor),
@@ -195,6 +198,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(&output, &interrupt),
         Command::Repair(command) => command.run(&output, &interrupt),
         Command::List(command) => command.run(&output, &interrupt),
+        Command::Images(command) => command.run(&output, &interrupt),
         Command::Serve(command) => command.run(&output, &interrupt),
         Command::Inventory(command) => command.run(&output),
         Command::Completions(command) => command.run(&Cli::command()),

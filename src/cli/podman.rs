@@ -122,6 +122,15 @@ impl PodmanStoreArgs {
             .find_map(|(option, given)| given.is_some().then_some(option))
     }
 
+    /// These options, with those of the environment.
+    pub fn options(&self) -> Options {
+        Options {
+            root: self.root.clone(),
+            runroot: self.runroot.clone(),
+            ..Options::from_process()
+        }
+    }
+
     /// Whether there is no storage, which can be seen without running podman.
     pub fn is_absent(&self) -> bool {
         self.root.is_none() && PodmanStore::is_absent()
@@ -140,10 +149,8 @@ impl PodmanStoreArgs {
         progress: Arc<dyn Progress>,
     ) -> Result<PodmanStore> {
         let options = Options {
-            root: self.root.clone(),
-            runroot: self.runroot.clone(),
             socket,
-            ..Options::from_process()
+            ..self.options()
         };
         let options = match engine {
             Engine::Crio => crio()?.options(options),

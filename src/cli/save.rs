@@ -9,19 +9,20 @@ use sealift::archive::writer;
 use sealift::docker::{self, switch::Switch};
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
+use sealift::image_list::Kind;
 use sealift::installer::{Executable, Installer};
 use sealift::interrupt::Interrupt;
 use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::retry::Retry;
 use sealift::save::{self, Forecast};
-use sealift::source::{Listing, Source};
+use sealift::source::{Listing, Query, Source};
 use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::forecast::Needs;
 use super::from::FromArgs;
-use super::lists::{self, all_of};
+use super::lists::{self, ListArgs, Listed, all_of};
 use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
 use super::saved::{self, by_id, without_a_name};
@@ -34,6 +35,8 @@ use super::table::TableArgs;
 Examples:
   sealift save httpd:2.4 redis@sha256:... -o images.tar
   sealift save --images list.txt --platform linux/amd64,linux/arm64 -o images.tar
+  sealift save --images compose.yaml --images manifests.yaml -o images.tar
+  helm template chart | sealift save --images - -o images.tar
   sealift save httpd:2.4 --mirror docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --split 4G -o /media/stick/images.tar     # images.tar.001, ...
   sealift save httpd:2.4 -o - | ssh host sudo sealift load -
@@ -43,6 +46,7 @@ Examples:
   sealift save --from podman --all -o everything.tar
   sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
   sealift save --images list.txt --keep-going -o images.tar
+  sealift save --lock images.lock --locked -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
   sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
@@ -60,16 +64,27 @@ pub struct Save {
     /// File to write; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Read image names from a file, one per line
+    /// Save the images that a file names; repeatable
     ///
-    /// `#` begins a comment. `-` is standard input.
+    /// A list with one name per line, a compose file, manifests of Kubernetes, or another file that `sealift images`
+    /// reads. `-` is standard input.
     #[arg(long = "images", value_name = "FILE")]
     list: Vec<PathBuf>,
+    /// Save exactly what a lock file names: digests, platforms
+    ///
+    /// `sealift images FILE --lock LOCK` writes one. A tag that has another digest by now does not matter; --locked refuses it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "list", "platform"])]
+    lock: Option<PathBuf>,
+    /// Refuse images whose tags do not have the digests that the lock file or NAME:TAG@DIGEST says
+    ///
+    /// Nothing is written then; the exit code is 7.
+    #[arg(long, conflicts_with = "all")]
+    locked: bool,
     /// Save every image of the local engine or of the `--from` archives
     ///
     /// Images of Docker without a name are skipped; their ids are listed. Implies --keep-going, unless --rebuild is
     /// `require`.
-    #[arg(long, conflicts_with_all = ["images", "list"])]
+    #[arg(long, conflicts_with_all = ["images", "list", "lock"])]
     all: bool,
     /// Skip images that cannot be saved
     ///
@@ -133,6 +148,8 @@ pub struct Save {
     table: TableArgs,
     #[command(flatten)]
     from: FromArgs,
+    #[command(flatten)]
+    lists: ListArgs,
 }
 
 /// An engine that loads layers only as they were stored.
@@ -179,15 +196,21 @@ impl Save {
             }
         }
         let have = self.have(output)?;
-        let named = self.named()?;
+        let lists = self.lists(output)?;
+        let named = self.named(&lists)?;
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
         let source = self
             .from
             .source(self.all, beside, self.dry_run, &progress, interrupt)?;
         let (references, nameless) = self.references(source.as_ref(), named)?;
+        if self.locked {
+            refuse_moved_tags(source.as_ref(), &references)?;
+        }
         let options = save::Options {
             platforms: self.platform.clone(),
+            platforms_of: lists::platforms(&lists),
+            names_by_tag: self.lock.is_some(),
             split: self.split,
             resume: !self.no_resume,
             retry: Retry {
@@ -305,19 +328,34 @@ impl Save {
         Ok(hosts)
     }
 
+    /// What the lists or the lock file name.
+    fn lists(&self, output: &Output) -> Result<Vec<Listed>> {
+        let Some(lock) = &self.lock else {
+            return self.lists.read(&self.list, output);
+        };
+        let lists = self.lists.read(std::slice::from_ref(lock), output)?;
+        let mut mentions = lists.iter().flat_map(|file| &file.list.mentions);
+        match mentions.all(|mention| mention.kind == Kind::Lock) {
+            true => Ok(lists),
+            false => Err(Error::Usage {
+                message: format!("{} is not a lock file", lock.display()),
+                hint: Some("`sealift images FILE --lock LOCK` writes one".into()),
+            }),
+        }
+    }
+
     /// The images named in arguments and lists. Every invalid name is reported.
-    fn named(&self) -> Result<Vec<Asked>> {
+    fn named(&self, lists: &[Listed]) -> Result<Vec<Asked>> {
         let mut names: Vec<Result<Asked>> = Vec::new();
         names.extend(self.images.iter().map(|name| Asked::parse(name)));
-        for path in &self.list {
-            names.extend(lists::read(path)?);
-        }
+        names.extend(lists::asked(lists));
         all_of(names)
     }
 
     /// The images to save, and those that are skipped as they have no name.
     fn references(&self, source: &dyn Source, named: Vec<Asked>) -> Result<(Vec<Reference>, Vec<Digest>)> {
-        let is_whole = self.all || (self.from.is_archives() && named.is_empty() && self.list.is_empty());
+        let is_whole = self.all
+            || (self.from.is_archives() && named.is_empty() && self.list.is_empty() && self.lock.is_none());
         if is_whole {
             let listing = source.list()?.complete()?;
             let nameless = match self.all {
@@ -340,6 +378,37 @@ impl Save {
         }))?;
         Ok((some(references, &[], false)?, Vec::new()))
     }
+}
+
+/// Refuses images whose tags have other digests in the source than the references say.
+fn refuse_moved_tags(source: &dyn Source, references: &[Reference]) -> Result<()> {
+    let pinned = |reference: &Reference| Some((reference.without_digest()?, reference.digest()?));
+    let pinned: Vec<(Reference, Digest)> = references.iter().filter_map(pinned).collect();
+    if pinned.is_empty() {
+        return Err(Error::Usage {
+            message: "--locked compares tags with digests, and no image is named by both".into(),
+            hint: Some("name a lock file with --lock, or images as NAME:TAG@sha256:...".into()),
+        });
+    }
+    let tags: Vec<Reference> = pinned.iter().map(|(tag, _)| tag.clone()).collect();
+    let query = Query {
+        jobs: transfer::JOBS,
+        ..Query::new(&tags, None)
+    };
+    let found = source.find(&query)?.into_iter().zip(&pinned);
+    all_of(found.map(|(found, (tag, expected))| {
+        let found = found.map_err(|unavailable| unavailable.error)?;
+        let digest = found.root.digest;
+        match digest == *expected {
+            true => Ok(()),
+            false => Err(Error::NotFound {
+                what: format!("{tag} with the digest {expected}"),
+                place: found.origin,
+                hint: Some(format!("the tag has {digest} there now").into()),
+            }),
+        }
+    }))
+    .map(drop)
 }
 
 /// Refuses to save nothing.

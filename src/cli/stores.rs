@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use sealift::archive::{self, ArchiveSource, Opened, segments};
-use sealift::containerd::{self, ContainerdStore};
-use sealift::docker;
+use sealift::containerd::{self, Containerd, ContainerdStore};
+use sealift::docker::{self, Docker};
 use sealift::host::Engine;
 use sealift::interrupt::Interrupt;
+use sealift::inventory::EngineInventory;
 use sealift::progress::Progress;
 use sealift::recover::{self, DockerSaveStore, LocalStore, RecoverSource};
 use sealift::source::{Fallback, Source, Upstream};
@@ -101,6 +102,25 @@ impl StoreArgs {
     /// The local engine that `auto` asks.
     pub fn chosen(&self) -> Chosen {
         Chosen::by(&self.containerd, &self.podman)
+    }
+
+    /// What an engine of this host has.
+    pub fn inventory(&self, engine: Engine) -> Result<EngineInventory> {
+        let word = engine.word();
+        Ok(match engine {
+            Engine::Docker => {
+                let docker = Docker::connect(&docker::Options::from_process())?;
+                EngineInventory::new(word, docker.inventory()?)
+            }
+            Engine::Containerd => {
+                let containerd = Containerd::connect(&self.containerd.options())?;
+                EngineInventory::new(word, containerd.inventory()?)
+            }
+            Engine::Podman | Engine::Crio => {
+                let podman = super::podman::connect(engine, self.podman.options())?;
+                EngineInventory::new(word, podman.inventory()?)
+            }
+        })
     }
 
     /// Refuses options for engines that are not asked.

@@ -1,6 +1,6 @@
 //! The examples of the help texts that need no engine, and the tests that SECURITY.md names.
 
-use crate::support::{Image, Sealift, examples};
+use crate::support::{Image, Sealift, Serving, examples};
 
 #[test]
 fn every_example_that_needs_no_engine_does_what_it_says() {
@@ -9,11 +9,23 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
     let save = ["save", "--from", "layout", "httpd:2.4", "-o", "images.tar"];
     let said = sealift.run(&save).ok();
     sealift.run(&[&save[..], &["--split", "250kB"]].concat()).ok();
+    let prelude = examples::write_lists(&sealift);
     let digest = said.stdout.trim().rsplit(' ').next().unwrap();
     for folder in ["bash_completion.d", "zsh", ".config/fish/completions", "man1"] {
         std::fs::create_dir_all(sealift.path(folder)).unwrap();
     }
+    sealift
+        .run(&["load", "-q", "images.tar", "--to", "oci:host"])
+        .ok();
+    sealift
+        .run(&["inventory", "-q", "--from", "oci:host", "-o", "server1.json"])
+        .ok();
+    let registry = Serving::start(&sealift, &["images.tar"]);
+    let place = format!("registry://{}", registry.address);
+    let mirror = format!("--from registry --mirror docker.io={}", registry.address);
     let replaced = [
+        ("registry://harbor.local/mirror", place.as_str()),
+        ("--from registry", &mirror),
         ("sha256:...", digest),
         ("/etc/bash_completion.d", "bash_completion.d"),
         ("${fpath[1]}", "zsh"),
@@ -24,7 +36,7 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
             continue;
         }
         for line in examples::with_documents(&sealift, &command) {
-            let said = examples::execute(&sealift, "", &line, &replaced);
+            let said = examples::execute(&sealift, prelude, &line, &replaced);
             assert!(said.stderr.is_empty(), "{line}: {}", said.stderr);
         }
     }

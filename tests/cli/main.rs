@@ -15,6 +15,7 @@
 //! from.rs       where save looks for images
 //! help.rs       help pages, the manual, completions
 //! hostile.rs    text from outside is escaped before it is printed
+//! images.rs     `images`, and files that name images
 //! inputs.rs     archives as streams; files that change while they are read
 //! keep_going.rs saves of which some images are missing or damaged, and new names
 //! load_files.rs loads into layouts and archives
@@ -59,6 +60,7 @@ mod forecast;
 mod from;
 mod help;
 mod hostile;
+mod images;
 mod inputs;
 mod json;
 mod keep_going;

@@ -66,6 +66,7 @@ fn a_usage_error_says_what_is_wrong_and_exits_with_2() {
     2>   verify       Verify every byte of archives, of images in registries, or of a registry's storage
     2>   repair       Replace damaged and missing blobs in a registry, or in its storage while it runs
     2>   list         List the images in archives: names, digests, platforms, sizes, image ids
+    2>   images       List the images that files name, find those that a place lacks, pin digests
     2>   serve        Serve archives as a read-only registry, straight from their files
     2>   inventory    List what this host's engines have, for `save --have` elsewhere
     2>   doctor       Show the engines of this host, how digests get shown, and what blocks them

@@ -74,6 +74,10 @@ impl Setup {
         }
         setup.runs("sealift inventory --from docker -o server1.json", &[]);
         setup.runs("sealift save httpd:2.4.66 --have server1.json -o update.tar", &[]);
+        setup.runs(
+            "sealift images list.txt --from images.tar --lock images.lock",
+            &[],
+        );
         setup
     }
 
@@ -82,8 +86,10 @@ impl Setup {
     #[track_caller]
     fn runs(&self, line: &str, replaced: &[(&str, &str)]) -> Run {
         let host = |daemon: &Daemon| format!("unix://{}", daemon.socket().display());
+        let helm = examples::write_lists(&self.sealift);
         let prelude = format!(
-            r#"sealift() {{
+            r#"{helm}
+            sealift() {{
                 local host={} mirror=()
                 if [ "$1" = save ]; then
                     host={}

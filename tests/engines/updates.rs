@@ -99,6 +99,11 @@ fn setup(engine: Engine, store: Store) -> (Sealift, Daemon) {
     assert_eq!(again.stdout, written);
     let images = &again.json()["engines"][0]["images"];
     assert_eq!(images.as_array().unwrap().len(), ALL);
+    fs::write(sealift.path("list.txt"), "app0:1\nabsent:1\n").unwrap();
+    for place in ["docker", "have.json"] {
+        let missing = sealift.run(&["images", "-q", "list.txt", "--missing-from", place]);
+        assert_eq!(missing.code(7).stdout, "absent:1\n", "{place}");
+    }
     (sealift, daemon)
 }
 

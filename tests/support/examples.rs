@@ -134,3 +134,22 @@ pub fn execute(sealift: &Sealift, prelude: &str, line: &str, replaced: &[(&str, 
     }
     said
 }
+
+/// A custom resource.
+const OPERATOR: &str =
+    "{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, spec: {image: 'quay.io/prometheus:1'}}\n";
+
+/// Writes a compose file and manifests of Kubernetes, which name `httpd:2.4`, as examples use them. Returns what a shell
+/// has to know for those with `helm template`.
+pub fn write_lists(sealift: &Sealift) -> &'static str {
+    let pod = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": "httpd:2.4"}]}}"#;
+    for (name, text) in [
+        ("compose.yaml", "services: {web: {image: 'httpd:${TAG:-2.4}'}}\n"),
+        ("prod.env", "TAG=2.4\n"),
+        ("manifests.yaml", pod),
+        ("operator.yaml", OPERATOR),
+    ] {
+        std::fs::write(sealift.path(name), text).unwrap();
+    }
+    "helm() { cat manifests.yaml; }"
+}

@@ -28,6 +28,7 @@ use sealift::{Error, Result};
 use super::archive::{JobsArgs, ReadArgs};
 use super::exit;
 use super::files;
+use super::lists::ListArgs;
 use super::output::{Failure, Outcome, Output};
 use super::registry::RegistryArgs;
 use super::report::{self, Report, ReportFile, SharedReport};
@@ -71,9 +72,10 @@ pub struct Verify {
     /// One part (.001) stands for its whole archive. A folder is an OCI layout, or one of skopeo's `dir:`.
     #[arg(value_name = "FILE|IMAGE", required_unless_present_any = ["registry_root", "list"])]
     targets: Vec<PathBuf>,
-    /// Verify the images named in a file, one per line
+    /// Verify the images that a file names; repeatable
     ///
-    /// `#` begins a comment. `-` is standard input.
+    /// A list with one name per line, a compose file, manifests of Kubernetes, or another file that `sealift images`
+    /// reads. `-` is standard input.
     #[arg(long = "images", value_name = "FILE")]
     list: Vec<PathBuf>,
     /// Verify all tags of the repositories that are named
@@ -130,6 +132,8 @@ pub struct Verify {
     quick: bool,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    lists: ListArgs,
 }
 
 impl Verify {
@@ -223,7 +227,8 @@ impl Verify {
             quick: self.is_quick(),
             ..self.read.verify_options(&self.jobs)
         };
-        match Targets::parse(&self.targets, &self.list, self.all)? {
+        let lists = self.lists.read(&self.list, output)?;
+        match Targets::parse(&self.targets, &lists, self.all)? {
             Targets::Files(files) => {
                 self.check_for_files()?;
                 let failure = archives::run(&files, &self.read, &options, report, output, interrupt)?;

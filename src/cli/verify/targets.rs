@@ -6,7 +6,7 @@ use sealift::image::asked::Asked;
 use sealift::oci::{Reference, Repository};
 use sealift::{Error, Result};
 
-use crate::cli::lists::{self, all_of};
+use crate::cli::lists::{self, Listed, all_of};
 
 /// How archives end.
 const ARCHIVES: [&str; 12] = [
@@ -37,7 +37,7 @@ pub enum Wanted {
 
 impl Targets {
     /// Tells files from images. With `all`, names are those of repositories.
-    pub fn parse(targets: &[PathBuf], lists: &[PathBuf], all: bool) -> Result<Targets> {
+    pub fn parse(targets: &[PathBuf], lists: &[Listed], all: bool) -> Result<Targets> {
         let kinds: Result<Vec<Kind<'_>>> = targets.iter().map(|target| kind(target)).collect();
         let kinds = kinds?;
         let has_files = kinds.iter().any(|kind| matches!(kind, Kind::File));
@@ -53,11 +53,11 @@ impl Targets {
             }
         }
         for list in lists {
-            let names = lists::read(list)?.into_iter();
+            let names = lists::asked(std::slice::from_ref(list)).into_iter();
             images.extend(names.map(|asked| {
                 asked.and_then(|asked| match asked {
                     Asked::Image(reference) => Ok(Wanted::Image(reference)),
-                    Asked::Id(_) => Err(no_id(list)),
+                    Asked::Id(_) => Err(no_id(&list.label)),
                 })
             }));
         }
@@ -77,16 +77,16 @@ impl Targets {
             false => Ok(Targets::Files(files)),
             true if images.is_empty() => Err(Error::Usage {
                 message: "the lists name no image".into(),
-                hint: Some("a list has one image per line; `#` begins a comment".into()),
+                hint: Some("`sealift images` prints what a list names".into()),
             }),
             true => Ok(Targets::Images(images)),
         }
     }
 }
 
-fn no_id(list: &Path) -> Error {
+fn no_id(list: &str) -> Error {
     Error::Usage {
-        message: format!("{}: registries have no image ids", list.display()),
+        message: format!("{list}: registries have no image ids"),
         hint: Some("name the image, as in harbor.local/app:1".into()),
     }
 }

@@ -24,9 +24,22 @@ fn help_of_save() {
               File to write; `-` is standard output
 
           --images <FILE>
-              Read image names from a file, one per line
+              Save the images that a file names; repeatable
 
-              `#` begins a comment. `-` is standard input.
+              A list with one name per line, a compose file, manifests of Kubernetes, or another file
+              that `sealift images` reads. `-` is standard input.
+
+          --lock <FILE>
+              Save exactly what a lock file names: digests, platforms
+
+              `sealift images FILE --lock LOCK` writes one. A tag that has another digest by now does
+              not matter; --locked refuses it.
+
+          --locked
+              Refuse images whose tags do not have the digests that the lock file or NAME:TAG@DIGEST
+              says
+
+              Nothing is written then; the exit code is 7.
 
           --all
               Save every image of the local engine or of the `--from` archives
@@ -231,9 +244,35 @@ fn help_of_save() {
 
               [default: 30]
 
+    Options for lists of images:
+          --profile <NAME>
+              Use the services of this profile of a compose file; repeatable
+
+              `*` means all profiles. Services without a profile are always used.
+
+              [default: COMPOSE_PROFILES]
+
+          --env-file <FILE>
+              Take the variables of a compose file from FILE; repeatable
+
+              Variables of the environment count before those of FILE.
+
+              [default: COMPOSE_ENV_FILES, else .env beside the compose file]
+
+          --skip-built
+              Leave out images that a compose file also says how to build
+
+          --image-field <KIND:PATH>
+              Take images from a field of a custom resource; repeatable
+
+              For example, Prometheus:spec.image or Rollout:spec.template.spec.containers[].image. `[]`
+              is every item of a list, and `*` every key.
+
     Examples:
       sealift save httpd:2.4 redis@sha256:... -o images.tar
       sealift save --images list.txt --platform linux/amd64,linux/arm64 -o images.tar
+      sealift save --images compose.yaml --images manifests.yaml -o images.tar
+      helm template chart | sealift save --images - -o images.tar
       sealift save httpd:2.4 --mirror docker.io=harbor.local/dockerhub -o images.tar
       sealift save httpd:2.4 --split 4G -o /media/stick/images.tar     # images.tar.001, ...
       sealift save httpd:2.4 -o - | ssh host sudo sealift load -
@@ -243,6 +282,7 @@ fn help_of_save() {
       sealift save --from podman --all -o everything.tar
       sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
       sealift save --images list.txt --keep-going -o images.tar
+      sealift save --lock images.lock --locked -o images.tar
       sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
       sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
       sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh

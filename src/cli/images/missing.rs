@@ -1,0 +1,276 @@
+//! `images --missing-from`: which images a place does not have.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use sealift::error::ErrorKind;
+use sealift::interrupt::Interrupt;
+use sealift::inventory::{EngineInventory, KnownHost, KnownImage};
+use sealift::oci::{Digest, PlatformSelection, Reference};
+use sealift::progress::Progress;
+use sealift::registry::{Destination, DestinationError};
+use sealift::save::{self, Resolved};
+use sealift::source::Source;
+use sealift::{Error, Result};
+
+use crate::cli::from::FromArgs;
+use crate::cli::stores::Local;
+
+/// What stands before a registry.
+const REGISTRY: &str = "registry://";
+
+/// A place that may have images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A registry, and a path below which its images are.
+    Registry(Destination),
+    /// An engine, an archive or layout, or the inventory of a host.
+    Local(Local),
+}
+
+impl FromStr for Place {
+    type Err = DestinationError;
+
+    fn from_str(text: &str) -> Result<Place, DestinationError> {
+        match text.strip_prefix(REGISTRY) {
+            Some(place) => place.parse().map(Place::Registry),
+            None => Ok(Place::Local(Local::parse(text))),
+        }
+    }
+}
+
+/// How a place is asked.
+pub struct Asking<'a> {
+    /// The options for sources.
+    pub from: &'a FromArgs,
+    /// The platforms that images must have.
+    pub platforms: Option<&'a PlatformSelection>,
+    /// Those of single images, by their full names.
+    pub platforms_of: &'a HashMap<String, PlatformSelection>,
+    /// Receives notes.
+    pub progress: &'a Arc<dyn Progress>,
+    /// Stops it.
+    pub interrupt: &'a Interrupt,
+}
+
+/// Why an image is missing.
+pub struct Missing {
+    /// The reason.
+    pub error: Error,
+    /// The digest that its tag has instead of the one in the list.
+    pub digest: Option<Digest>,
+}
+
+impl From<Error> for Missing {
+    fn from(error: Error) -> Missing {
+        Missing { error, digest: None }
+    }
+}
+
+impl Missing {
+    /// Whether the place was asked, and does not have the image.
+    pub fn is_missing(&self) -> bool {
+        self.error.kind() == ErrorKind::NotFound
+    }
+}
+
+/// Whether a place has each image; one answer for each, in order.
+pub fn ask(place: &Place, references: &[Reference], asking: &Asking<'_>) -> Result<Vec<Result<(), Missing>>> {
+    match place {
+        Place::Registry(destination) => {
+            let moved: Result<Vec<Reference>> = references.iter().map(|one| destination.name(one)).collect();
+            let source = asking.from.direct(asking.progress, asking.interrupt)?;
+            in_source(
+                &source,
+                references,
+                &moved?,
+                &format!("{REGISTRY}{destination}"),
+                asking,
+            )
+        }
+        Place::Local(Local::Engine(engine)) => {
+            if asking.platforms.is_some() {
+                return Err(no_platform());
+            }
+            let engines = [asking.from.inventory(*engine)?];
+            Ok(in_engines(&engines, references, &format!("the local {engine}")))
+        }
+        Place::Local(Local::Path(path)) if is_inventory(path) => {
+            if asking.platforms.is_some() {
+                return Err(no_platform());
+            }
+            let host = KnownHost::read(path)?;
+            Ok(in_engines(&host.engines, references, &path.display().to_string()))
+        }
+        Place::Local(local @ Local::Path(path)) => {
+            let source = asking.from.opened(local, asking.progress, asking.interrupt)?;
+            let label = path.display().to_string();
+            match source {
+                Some(source) => in_source(source.as_ref(), references, references, &label, asking),
+                None => Ok(Vec::new()),
+            }
+        }
+    }
+}
+
+fn no_platform() -> Error {
+    Error::Usage {
+        message: "--platform is for archives and registries: an engine has images for its own platform"
+            .into(),
+        hint: Some("leave out --platform".into()),
+    }
+}
+
+/// Whether a file is a JSON document, and so no archive.
+fn is_inventory(path: &Path) -> bool {
+    let mut first = [0; 64];
+    let is_file = path.is_file();
+    let read = is_file.then(|| std::fs::File::open(path).and_then(|mut file| file.read(&mut first)));
+    let Some(Ok(length)) = read else { return false };
+    let begins = first.get(..length).unwrap_or_default();
+    begins.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// Asks a source: by the tag if there is one, so that its digest can be compared, else by the digest.
+fn in_source(
+    source: &dyn Source,
+    references: &[Reference],
+    moved: &[Reference],
+    label: &str,
+    asking: &Asking<'_>,
+) -> Result<Vec<Result<(), Missing>>> {
+    let tagged = |one: &Reference| one.without_digest().unwrap_or_else(|| one.clone());
+    let by_tag: Vec<Reference> = moved.iter().map(tagged).collect();
+    // What has no such tag may have the digest.
+    let mut answers = resolve(source, &by_tag, references, asking)?;
+    let absent = |answer: &Result<Resolved>| {
+        answer
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    };
+    let again: Vec<usize> = (0..moved.len())
+        .filter(|at| answers.get(*at).is_some_and(absent))
+        .filter(|at| {
+            moved
+                .get(*at)
+                .is_some_and(|one| one.digest().is_some() && one.tag().is_some())
+        })
+        .collect();
+    let pick = |from: &[Reference]| {
+        again
+            .iter()
+            .filter_map(|at| from.get(*at).cloned())
+            .collect::<Vec<_>>()
+    };
+    let by_digest: Vec<Reference> = pick(moved)
+        .iter()
+        .filter_map(|one| Some(Reference::digested(one.repository(), one.digest()?)))
+        .collect();
+    let found = resolve(source, &by_digest, &pick(references), asking)?;
+    for (at, answer) in again.into_iter().zip(found) {
+        if let (Some(slot), Ok(_)) = (answers.get_mut(at), &answer) {
+            *slot = answer;
+        }
+    }
+    let compared = references.iter().zip(answers);
+    Ok(compared
+        .map(|(reference, answer)| {
+            let found = answer?.digest;
+            match reference.digest() {
+                Some(expected) if found != Some(expected) => {
+                    Err(other_digest(reference, expected, found, label))
+                }
+                _ => Ok(()),
+            }
+        })
+        .collect())
+}
+
+fn resolve(
+    source: &dyn Source,
+    moved: &[Reference],
+    references: &[Reference],
+    asking: &Asking<'_>,
+) -> Result<Vec<Result<Resolved>>> {
+    if moved.is_empty() {
+        return Ok(Vec::new());
+    }
+    let named = moved.iter().zip(references);
+    let platforms_of = named.map(|(moved, reference)| {
+        let own = asking.platforms_of.get(&reference.full());
+        (moved.full(), own.cloned().unwrap_or(PlatformSelection::Present))
+    });
+    let options = save::Options {
+        platforms: asking.platforms.cloned(),
+        platforms_of: platforms_of.collect(),
+        keep_going: true,
+        ..save::Options::default()
+    };
+    save::resolve(source, moved, &options, asking.interrupt)
+}
+
+fn other_digest(reference: &Reference, expected: Digest, found: Option<Digest>, label: &str) -> Missing {
+    let hint = match found {
+        Some(found) => format!("it has {found} there"),
+        None => "it has no digest there".into(),
+    };
+    let name = reference.without_digest().unwrap_or_else(|| reference.clone());
+    Missing {
+        error: Error::NotFound {
+            what: format!("{name} with the digest {expected}"),
+            place: label.into(),
+            hint: Some(hint.into()),
+        },
+        digest: found,
+    }
+}
+
+/// Looks images up in inventories. One engine of a host is enough.
+fn in_engines(
+    engines: &[EngineInventory],
+    references: &[Reference],
+    label: &str,
+) -> Vec<Result<(), Missing>> {
+    let mut tags: HashMap<String, Vec<&KnownImage>> = HashMap::new();
+    let mut digests: HashMap<String, Vec<&KnownImage>> = HashMap::new();
+    for image in engines.iter().flat_map(|engine| &engine.images) {
+        for (names, known) in [(&image.tags, &mut tags), (&image.digests, &mut digests)] {
+            for name in names {
+                if let Ok(name) = name.parse::<Reference>() {
+                    known.entry(name.full()).or_default().push(image);
+                }
+            }
+        }
+    }
+    let look_up = |reference: &Reference| {
+        let by_tag = reference.without_digest().and_then(|name| tags.get(&name.full()));
+        let by_digest = reference.digest().map(|digest| {
+            let name = Reference::digested(reference.repository(), digest);
+            digests.contains_key(&name.full())
+        });
+        match (by_tag, by_digest) {
+            (_, Some(true)) | (Some(_), None) => Ok(()),
+            (Some(images), Some(false)) => {
+                let of_repository = |text: &String| {
+                    let name = text.parse::<Reference>().ok()?;
+                    (name.repository() == reference.repository()).then_some(name.digest()?)
+                };
+                let mut others = images
+                    .iter()
+                    .flat_map(|image| &image.digests)
+                    .filter_map(of_repository);
+                let expected = reference.digest().unwrap_or_else(|| Digest::sha256(b""));
+                Err(other_digest(reference, expected, others.next(), label))
+            }
+            (None, _) => Err(Missing::from(Error::NotFound {
+                what: reference.familiar(),
+                place: label.into(),
+                hint: None,
+            })),
+        }
+    };
+    references.iter().map(look_up).collect()
+}

@@ -1,0 +1,642 @@
+//! `sealift images`, and what `--images` of other commands reads.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use insta::assert_snapshot;
+
+use crate::support::{Built, Image, Sealift, Serving, Transcript, assert_documented, run};
+
+const COMPOSE: &str = "\
+x-db: &db
+  image: ${REGISTRY:-docker.io}/db:16
+services:
+  web:
+    image: web:$TAG # the site
+  db:
+    <<: *db
+    platform: linux/arm64
+  worker:
+    build: .
+  api:
+    build: .
+    image: api:1
+  debug:
+    image: debug:1
+    profiles: [debug]
+";
+
+const MANIFESTS: &str = "\
+# Source: chart/templates/web.yaml
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  template:
+    spec:
+      initContainers: [{name: init, image: quay.io/init:1}]
+      containers: [{name: web, image: docker.io/library/web:7}]
+---
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata:
+  name: roll
+spec:
+  template:
+    spec:
+      containers: [{image: quay.io/rolled:1}]
+";
+
+fn written(sealift: &Sealift) {
+    fs::write(sealift.path("compose.yaml"), COMPOSE).unwrap();
+    fs::write(sealift.path(".env"), "TAG=7\nPASSWORD=hunter2\n").unwrap();
+    fs::write(sealift.path("prod.env"), "TAG='8'\nREGISTRY=quay.io\n").unwrap();
+    fs::write(sealift.path("web.yaml"), MANIFESTS).unwrap();
+    fs::write(
+        sealift.path("k3s-images.txt"),
+        "docker.io/rancher/klipper-lb:v0.4.7\nweb:7\n",
+    )
+    .unwrap();
+}
+
+#[test]
+fn images_are_listed_with_every_place_that_names_them() {
+    let sealift = Sealift::new();
+    written(&sealift);
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("images compose.yaml web.yaml k3s-images.txt");
+    transcript.run("images -q compose.yaml --profile debug --env-file prod.env --skip-built");
+    let field = "Rollout:spec.template.spec.containers[].image";
+    transcript.run_args(&["images", "web.yaml", "--image-field", field]);
+    let mut piped = sealift.command(&["images", "-q", "-"]);
+    piped.stdin(Stdio::from(fs::File::open(sealift.path("web.yaml")).unwrap()));
+    transcript.run_command("sealift images -q - < web.yaml", &mut piped);
+    assert_snapshot!(transcript.text(), @"
+    $ sealift images compose.yaml web.yaml k3s-images.txt
+    NAME                        PLACE              PATH
+    web:7                       compose.yaml:5     services.web.image
+                                web.yaml:10        Deployment/web spec.template.spec.containers[0].image
+                                k3s-images.txt:2
+    db:16                       compose.yaml:2     services.db.image (linux/arm64)
+    api:1                       compose.yaml:13    services.api.image (also built)
+    quay.io/init:1              web.yaml:9         Deployment/web spec.template.spec.initContainers[0].image
+    rancher/klipper-lb:v0.4.7   k3s-images.txt:1
+    2> note: compose.yaml:10: services.worker: it is built and has no image; give it one with `image:`, build it, and save it from the engine
+    2> note: compose.yaml:15: services.debug: none of its profiles is chosen
+    2> note: web.yaml:20: Rollout/roll spec.template.spec.containers[0].image: quay.io/rolled:1 looks like an image, and Rollout is not a workload of Kubernetes itself; its field is Rollout:spec.template.spec.containers[].image
+
+    $ sealift images -q compose.yaml --profile debug --env-file prod.env --skip-built
+    web:8
+    quay.io/db:16
+    debug:1
+
+    $ sealift images web.yaml --image-field Rollout:spec.template.spec.containers[].image
+    NAME               PLACE         PATH
+    quay.io/init:1     web.yaml:9    Deployment/web spec.template.spec.initContainers[0].image
+    web:7              web.yaml:10   Deployment/web spec.template.spec.containers[0].image
+    quay.io/rolled:1   web.yaml:20   Rollout/roll spec.template.spec.containers[0].image
+
+    $ sealift images -q - < web.yaml
+    quay.io/init:1
+    web:7
+    ");
+    let document = sealift.run(&["images", "--json", "compose.yaml"]).ok().json();
+    assert_documented(&document);
+    assert_eq!(document["images"][1]["name"], "db:16");
+    let place = &document["images"][1]["places"][0];
+    assert_eq!(place["written"], "${REGISTRY:-docker.io}/db:16");
+    assert_eq!((&place["line"], &place["column"]), (&2.into(), &10.into()));
+    assert_eq!(place["platforms"][0], "linux/arm64");
+    assert_eq!(document["unused"][0]["path"], "services.worker");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_by_line_and_nothing_is_let_out() {
+    let sealift = Sealift::new().env("PASSWORD", "hunter2");
+    for (name, text) in [
+        (
+            "unset.yaml",
+            "services:\n  web:\n    image: $PASSWORD/web:${VERSION}\n  bad: {image: 'UP:1'}\n  ok: {image: ok}\n",
+        ),
+        ("twice.yaml", "services:\n  web: {image: a}\n  web: {image: b}\n"),
+        ("cut.yaml", "services: {web: {image: 'a\n"),
+        ("values.yaml", "image: {repository: nginx, tag: 1}\n"),
+        ("escape.txt", "a\u{1b}[2Jb:1\n"),
+        ("nul.txt", "a\0b\n"),
+        ("bad.env", "A=1\n!secret\n"),
+        (
+            "extends.yaml",
+            "services: {web: {extends: {file: a.yaml, service: web}}}\n",
+        ),
+        ("empty.txt", "# nothing\n"),
+    ] {
+        fs::write(sealift.path(name), text).unwrap();
+    }
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in [
+        "images unset.yaml",
+        "save --images unset.yaml -o x.tar",
+        "images --json unset.yaml",
+        "images twice.yaml",
+        "images cut.yaml",
+        "images values.yaml",
+        "images escape.txt",
+        "images nul.txt",
+        "images unset.yaml --env-file bad.env",
+        "images extends.yaml",
+        "images empty.txt --profile x",
+        "images empty.txt",
+        "images /dev/zero",
+        "save --images empty.txt -o x.tar",
+        "images empty.txt --image-field spec.image",
+    ] {
+        let run = transcript.run(arguments);
+        assert!(
+            !format!("{}{}", run.stdout, run.stderr).contains("hunter2"),
+            "{arguments}"
+        );
+    }
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift images unset.yaml
+    NAME        PLACE          PATH
+    ok:latest   unset.yaml:5   services.ok.image
+    2> error: unset.yaml, line 3, column 12: services.web.image: the variable VERSION has no value
+    2> hint: give it a value with VERSION=... before the command, or with --env-file FILE
+    2> error: unset.yaml, line 4, column 16: services.bad.image: invalid image name "UP:1": at character 1: repository names are in lower case
+    exit 2
+
+    $ sealift save --images unset.yaml -o x.tar
+    2> error: unset.yaml, line 3, column 12: services.web.image: the variable VERSION has no value
+    2> hint: give it a value with VERSION=... before the command, or with --env-file FILE
+    2> error: unset.yaml, line 4, column 16: services.bad.image: invalid image name "UP:1": at character 1: repository names are in lower case
+    exit 2
+
+    $ sealift images --json unset.yaml
+    {
+      "errors": [
+        {
+          "code": null,
+          "exit": 2,
+          "hint": "give it a value with VERSION=... before the command, or with --env-file FILE",
+          "message": "unset.yaml, line 3, column 12: services.web.image: the variable VERSION has no value"
+        },
+        {
+          "code": null,
+          "exit": 2,
+          "hint": null,
+          "message": "unset.yaml, line 4, column 16: services.bad.image: invalid image name \"UP:1\": at character 1: repository names are in lower case"
+        }
+      ],
+      "images": [
+        {
+          "name": "ok:latest",
+          "places": [
+            {
+              "built": false,
+              "column": 15,
+              "file": "unset.yaml",
+              "kind": "compose",
+              "line": 5,
+              "path": "services.ok.image",
+              "platforms": [],
+              "written": "ok"
+            }
+          ]
+        }
+      ],
+      "schema": 1,
+      "unused": []
+    }
+    2> error: unset.yaml, line 3, column 12: services.web.image: the variable VERSION has no value
+    2> hint: give it a value with VERSION=... before the command, or with --env-file FILE
+    2> error: unset.yaml, line 4, column 16: services.bad.image: invalid image name "UP:1": at character 1: repository names are in lower case
+    exit 2
+
+    $ sealift images twice.yaml
+    2> error: twice.yaml, line 3, column 3: the key "web" occurs twice in one mapping
+    exit 1
+
+    $ sealift images cut.yaml
+    2> error: cut.yaml, line 1, column 25: not valid YAML: unclosed quote
+    exit 1
+
+    $ sealift images values.yaml
+    2> error: values.yaml: this looks like the values of a Helm chart; `helm template` prints what the chart deploys
+    2> hint: a list has one image per line, or is a compose file, manifests of Kubernetes, a kustomization.yaml, a zarf.yaml or a manifest of Hauler
+    exit 2
+
+    $ sealift images escape.txt
+    2> error: escape.txt, line 1: invalid image name "a\u{1b}[2Jb:1": at character 2: a name has lower-case letters, digits, '.', '_' and '-'
+    2> hint: a list has one image per line; `#` begins a comment
+    exit 2
+
+    $ sealift images nul.txt
+    2> error: nul.txt at byte 1: this is not a text: it has a NUL character
+    exit 1
+
+    $ sealift images unset.yaml --env-file bad.env
+    2> error: bad.env, line 2: this is not the name of a variable
+    2> hint: a line of an env file is NAME=VALUE; `#` begins a comment
+    exit 2
+
+    $ sealift images extends.yaml
+    2> error: extends.yaml, line 1, column 17: services.web: it extends a service of another file
+    2> hint: `docker compose config` prints the file with everything filled in; give that as the list, with `-` for a pipe
+    exit 2
+
+    $ sealift images empty.txt --profile x
+    2> error: --profile is for compose files, and no list is one
+    exit 2
+
+    $ sealift images empty.txt
+
+    $ sealift images /dev/zero
+    2> error: /dev/zero: over 16 MiB, the most that a list of images may have
+    exit 1
+
+    $ sealift save --images empty.txt -o x.tar
+    2> error: no image was named
+    2> hint: for example: sealift save httpd:2.4 -o images.tar
+    exit 2
+
+    $ sealift images empty.txt --image-field spec.image
+    2> error: invalid value 'spec.image' for '--image-field <KIND:PATH>': it has no colon; expected KIND:PATH, such as Prometheus:spec.image or Rollout:spec.template.spec.containers[].image
+    2>
+    2> For more information, try '--help'.
+    exit 2
+    "#);
+}
+
+#[test]
+fn images_of_a_compose_file_are_saved_from_a_registry_for_their_platforms() {
+    let sealift = Sealift::new();
+    let built = Image::small("web").build(&sealift.path("layout"), "example.com/web:1");
+    Image::small("api").build(&sealift.path("layout"), "example.com/api:1");
+    let save = "save --from layout --all --platform all -o all.tar";
+    sealift.run(&words(save)).ok();
+    let registry = Serving::start(&sealift, &["all.tar"]);
+    let compose = "\
+services:
+  web:
+    image: ${REG:?}/web:${TAG-1}
+    platform: linux/arm64
+  api:
+    image: ${REG}/api:1
+  worker:
+    build: .
+";
+    fs::write(sealift.path("compose.yaml"), compose).unwrap();
+    fs::write(sealift.path(".env"), format!("REG={}\n", registry.address)).unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.name(&registry.address, "<registry>");
+    transcript.image("web", &built);
+    transcript
+        .run("save --from registry --images compose.yaml -o images.tar")
+        .ok();
+    transcript.run("verify --quick --images compose.yaml").ok();
+    let mut piped = Command::new("sh");
+    let program = sealift.command(&words("save -q --from registry --images - -o piped.tar"));
+    piped
+        .args(["-c", "printf %s/web:1 \"$(cut -d= -f2 .env)\" | \"$0\" \"$@\""])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(sealift.home());
+    run(&mut piped).ok();
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --from registry --images compose.yaml -o images.tar
+    NAME                    DIGEST       EVIDENCE   PLATFORMS     SIZE     FROM
+    <registry>/api:1   <digest 1>   verified   linux/amd64   2.0 kB   registry <registry>
+    <registry>/web:1   <web>        verified   linux/arm64   2.0 kB   registry <registry>
+    images.tar: 17.4 kB
+    archive <digest 2>
+    2> note: compose.yaml:8: services.worker: it is built and has no image; give it one with `image:`, build it, and save it from the engine
+
+    $ sealift verify --quick --images compose.yaml
+    2 images: 10 blobs, 5.9 kB read, sizes only: all good
+    2> note: compose.yaml:8: services.worker: it is built and has no image; give it one with `image:`, build it, and save it from the engine
+    ");
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
+/// An archive of two images with two platforms, and of one with another `web`.
+fn archives(sealift: &Sealift) -> [Built; 3] {
+    let layout = sealift.path("layout");
+    let images =
+        ["web", "api"].map(|name| Image::small(name).build(&layout, &format!("example.com/{name}:1")));
+    let changed = Image::small("changed").build(&sealift.path("changed"), "example.com/web:1");
+    Image::small("api").build(&sealift.path("changed"), "example.com/api:1");
+    for (layout, archive) in [("layout", "all.tar"), ("changed", "changed.tar")] {
+        let save = format!("save -q --from {layout} --all --platform all -o {archive}");
+        sealift.run(&words(&save)).ok();
+    }
+    let [web, api] = images;
+    [web, api, changed]
+}
+
+#[test]
+fn what_a_place_lacks_is_listed_with_exit_code_7() {
+    let sealift = Sealift::new();
+    let [web, api, changed] = archives(&sealift);
+    let registry = Serving::start(&sealift, &["all.tar"]);
+    let inventory = "inventory -q --from oci:layout --label host -o host.json";
+    sealift.run(&words(inventory)).ok();
+    let other = &changed.digest;
+    let list = format!(
+        "example.com/web:1\nexample.com/api:1@{}\nexample.com/web:1@{other}\nexample.com/api:2\n",
+        api.digest
+    );
+    fs::write(sealift.path("list.txt"), list).unwrap();
+    fs::write(
+        sealift.path("there.txt"),
+        "example.com/web:1\nexample.com/api:1\n",
+    )
+    .unwrap();
+    fs::write(
+        sealift.path("compose.yaml"),
+        "services: {web: {image: example.com/web:1, platform: linux/s390x}}\n",
+    )
+    .unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.name(&registry.address, "<registry>");
+    for (name, image) in [("web", &web), ("api", &api), ("changed", &changed)] {
+        transcript.image(name, image);
+    }
+    let place = format!("registry://{}", registry.address);
+    for arguments in [
+        "list.txt --missing-from all.tar",
+        &format!("list.txt --missing-from {place}"),
+        "list.txt --missing-from host.json",
+        "-q list.txt --missing-from all.tar",
+        "there.txt --missing-from all.tar",
+        &format!("there.txt --missing-from {place}"),
+        "there.txt --missing-from host.json",
+        "there.txt --missing-from all.tar --platform linux/arm64,linux/s390x",
+        "compose.yaml --missing-from all.tar",
+        "there.txt --missing-from host.json --platform linux/arm64",
+        "there.txt --missing-from absent.tar",
+        "there.txt --missing-from registry://user:secret@h.io",
+        "there.txt --from all.tar",
+        "there.txt --platform host",
+    ] {
+        transcript.run(&format!("images {arguments}"));
+    }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift images list.txt --missing-from all.tar
+    NAME                                                                                        PLACE        MISSING
+    example.com/web:1@<changed>   list.txt:3   example.com/web:1 with the digest <changed> not found in all.tar; it has <web> there
+    example.com/api:2                                                                           list.txt:4   example.com/api:2 not found in all.tar; it holds example.com/api:1, example.com/web:1
+    4 images, 2 missing from all.tar
+    exit 7
+
+    $ sealift images list.txt --missing-from registry://<registry>
+    NAME                                                                                        PLACE        MISSING
+    example.com/web:1@<changed>   list.txt:3   example.com/web:1 with the digest <changed> not found in registry://<registry>; it has <web> there
+    example.com/api:2                                                                           list.txt:4   <registry>/api:2: api:2 not found in <registry>; it has 1
+    4 images, 2 missing from registry://<registry>
+    exit 7
+
+    $ sealift images list.txt --missing-from host.json
+    NAME                                                                                        PLACE        MISSING
+    example.com/web:1@<changed>   list.txt:3   example.com/web:1 with the digest <changed> not found in host.json; it has <web> there
+    example.com/api:2                                                                           list.txt:4   example.com/api:2 not found in host.json
+    4 images, 2 missing from host.json
+    exit 7
+
+    $ sealift images -q list.txt --missing-from all.tar
+    example.com/web:1@<changed>
+    example.com/api:2
+    exit 7
+
+    $ sealift images there.txt --missing-from all.tar
+    2 images, none missing from all.tar
+
+    $ sealift images there.txt --missing-from registry://<registry>
+    2 images, none missing from registry://<registry>
+
+    $ sealift images there.txt --missing-from host.json
+    2 images, none missing from host.json
+
+    $ sealift images there.txt --missing-from all.tar --platform linux/arm64,linux/s390x
+    NAME                PLACE         MISSING
+    example.com/web:1   there.txt:1   example.com/web:1: platform linux/s390x not found in <web>; it has linux/amd64, linux/arm64; choose with --platform
+    example.com/api:1   there.txt:2   example.com/api:1: platform linux/s390x not found in <api>; it has linux/amd64, linux/arm64; choose with --platform
+    2 images, 2 missing from all.tar
+    exit 7
+
+    $ sealift images compose.yaml --missing-from all.tar
+    NAME                PLACE            MISSING
+    example.com/web:1   compose.yaml:1   example.com/web:1: platform linux/s390x not found in <web>; it has linux/amd64, linux/arm64; choose with --platform
+    1 image, 1 missing from all.tar
+    exit 7
+
+    $ sealift images there.txt --missing-from host.json --platform linux/arm64
+    2> error: --platform is for archives and registries: an engine has images for its own platform
+    2> hint: leave out --platform
+    exit 2
+
+    $ sealift images there.txt --missing-from absent.tar
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
+
+    $ sealift images there.txt --missing-from registry://user:secret@h.io
+    2> error: --missing-from names no registry: a user and password do not belong here: log in with `docker login`; expected HOST[:PORT][/PREFIX], such as harbor.local/mirror
+    exit 2
+
+    $ sealift images there.txt --from all.tar
+    2> error: --from is for --pin and --lock
+    exit 2
+
+    $ sealift images there.txt --platform host
+    2> error: --platform is for --missing-from and --lock
+    exit 2
+    ");
+    let run = sealift
+        .run(&["images", "--json", "list.txt", "--missing-from", "all.tar"])
+        .code(7);
+    let document = run.json();
+    assert_documented(&document);
+    assert_eq!(document["missing"][0]["digest"], web.digest.as_str());
+    assert_eq!(document["missing"][1]["exit"], 7);
+}
+
+#[test]
+fn a_file_is_pinned_to_the_digests_of_an_archive() {
+    let sealift = Sealift::new();
+    let [web, api, _] = archives(&sealift);
+    let compose = "\
+# The site
+services:
+  web:
+    image:   'example.com/web:${TAG:-1}' # é
+  api: {image: example.com/api:1, ports: [\"80:80\"]}
+";
+    fs::write(sealift.path("compose.yaml"), compose).unwrap();
+    let args = ["images", "compose.yaml", "--pin", "--from", "all.tar"];
+    let pinned = compose
+        .replace("web:${TAG:-1}", &format!("web@{}", web.digest))
+        .replace("api:1", &format!("api@{}", api.digest));
+    assert_eq!(sealift.run(&args).ok().stdout, pinned);
+    sealift.run(&[&args[..], &["-o", "compose.yaml"]].concat()).ok();
+    assert_eq!(fs::read_to_string(sealift.path("compose.yaml")).unwrap(), pinned);
+    sealift
+        .run(&["images", "compose.yaml", "--missing-from", "all.tar"])
+        .ok();
+    let json = sealift
+        .run(&[&args[..], &["-o", "again.yaml", "--json"]].concat())
+        .ok()
+        .json();
+    assert_eq!(json["file"], "again.yaml");
+    assert_eq!(
+        json["digests"][format!("example.com/web@{}", web.digest)],
+        web.digest.as_str()
+    );
+    fs::write(sealift.path("more.txt"), "example.com/web:1\nredis:7\n").unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("web", &web).image("api", &api);
+    for arguments in [
+        "images more.txt --pin --from all.tar -o pinned.txt",
+        "images more.txt compose.yaml --pin --from all.tar",
+        "images more.txt --pin --from all.tar --json",
+    ] {
+        transcript.run(arguments);
+    }
+    assert!(!sealift.path("pinned.txt").exists());
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift images more.txt --pin --from all.tar -o pinned.txt
+    2> error: redis:7 not found in all.tar
+    2> hint: it holds example.com/api:1, example.com/web:1
+    exit 7
+
+    $ sealift images more.txt compose.yaml --pin --from all.tar
+    2> error: --pin writes one file anew, and several are named
+    exit 2
+
+    $ sealift images more.txt --pin --from all.tar --json
+    {
+      "error": {
+        "code": null,
+        "exit": 2,
+        "hint": "name a file with -o",
+        "message": "standard output cannot take the file and --json"
+      },
+      "schema": 1
+    }
+    2> error: standard output cannot take the file and --json
+    2> hint: name a file with -o
+    exit 2
+    "#);
+}
+
+#[test]
+fn a_lock_file_is_saved_exactly_and_a_tag_that_moved_is_refused() {
+    let sealift = Sealift::new();
+    let [web, api, changed] = archives(&sealift);
+    fs::write(
+        sealift.path("compose.yaml"),
+        "services: {web: {image: example.com/web:1, platform: linux/arm64}, api: {image: example.com/api:1}}\n",
+    )
+    .unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    for (name, image) in [("web", &web), ("api", &api), ("changed", &changed)] {
+        transcript.image(name, image);
+    }
+    let lock = "images compose.yaml --from all.tar --lock";
+    transcript.run(&format!("{lock} images.lock")).ok();
+    transcript.run_command(
+        "cat images.lock",
+        Command::new("cat").arg("images.lock").current_dir(sealift.home()),
+    );
+    let text = fs::read_to_string(sealift.path("images.lock")).unwrap();
+    let again = sealift.run(&words(&format!("{lock} -"))).ok();
+    assert_eq!(again.stdout, text);
+    let registry = Serving::start(&sealift, &["all.tar"]);
+    let moved = Serving::start(&sealift, &["changed.tar"]);
+    transcript
+        .name(&registry.address, "<registry>")
+        .name(&moved.address, "<moved>");
+    let save = |registry: &Serving| format!("save --from registry --mirror example.com={}", registry.address);
+    transcript
+        .run(&format!(
+            "{} --lock images.lock --locked -o locked.tar",
+            save(&registry)
+        ))
+        .ok();
+    transcript
+        .run("images compose.yaml --missing-from locked.tar")
+        .ok();
+    transcript.run(&format!(
+        "{} --lock images.lock --locked -o moved.tar",
+        save(&moved)
+    ));
+    let pinned = format!("example.com/web:1@{}", web.digest);
+    transcript.run(&format!("{} {pinned} --locked -o moved.tar", save(&moved)));
+    transcript.run("save --from all.tar example.com/web:1 --locked -o moved.tar");
+    transcript.run("save --from all.tar --lock compose.yaml -o moved.tar");
+    assert!(!sealift.path("moved.tar").exists());
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift images compose.yaml --from all.tar --lock images.lock
+    NAME                DIGEST   PLATFORMS                 SIZE
+    example.com/api:1   <api>    linux/amd64,linux/arm64   3.2 kB
+    example.com/web:1   <web>    linux/arm64               2.0 kB
+
+    $ cat images.lock
+    {
+      "kind": "SealiftLock",
+      "schema": 1,
+      "images": [
+        {
+          "name": "example.com/api:1",
+          "digest": "<api>",
+          "platforms": [
+            "linux/amd64",
+            "linux/arm64"
+          ],
+          "size": 3266
+        },
+        {
+          "name": "example.com/web:1",
+          "digest": "<web>",
+          "platforms": [
+            "linux/arm64"
+          ],
+          "size": 2000
+        }
+      ]
+    }
+
+    $ sealift save --from registry --mirror example.com=<registry> --lock images.lock --locked -o locked.tar
+    NAME                DIGEST   EVIDENCE   PLATFORMS                 SIZE     FROM
+    example.com/api:1   <api>    verified   linux/amd64,linux/arm64   3.2 kB   mirror <registry> of example.com
+    example.com/web:1   <web>    verified   linux/arm64               2.0 kB   mirror <registry> of example.com
+    locked.tar: 19.9 kB
+    archive <digest 1>
+
+    $ sealift images compose.yaml --missing-from locked.tar
+    2 images, none missing from locked.tar
+
+    $ sealift save --from registry --mirror example.com=<moved> --lock images.lock --locked -o moved.tar
+    2> error: example.com/web:1 with the digest <web> not found in mirror <moved> of example.com
+    2> hint: the tag has <changed> there now
+    exit 7
+
+    $ sealift save --from registry --mirror example.com=<moved> example.com/web:1@<web> --locked -o moved.tar
+    2> error: example.com/web:1 with the digest <web> not found in mirror <moved> of example.com
+    2> hint: the tag has <changed> there now
+    exit 7
+
+    $ sealift save --from all.tar example.com/web:1 --locked -o moved.tar
+    2> error: --locked compares tags with digests, and no image is named by both
+    2> hint: name a lock file with --lock, or images as NAME:TAG@sha256:...
+    exit 2
+
+    $ sealift save --from all.tar --lock compose.yaml -o moved.tar
+    2> error: compose.yaml is not a lock file
+    2> hint: `sealift images FILE --lock LOCK` writes one
+    exit 2
+    "#);
+}
