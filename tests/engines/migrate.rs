@@ -235,10 +235,6 @@ fn a_host_moves_to_the_containerd_store_with_every_name_and_digest() {
     assert!(!host.data_root().join("overlay2").exists());
     let left = fs::read_dir(host.data_root().join("containers")).unwrap();
     assert_eq!(left.count(), 0);
-    // The archive is the way back after that.
-    host.forget();
-    host.run(&load).code(7);
-    assert_eq!(host.missing(7), [zstd.as_str()]);
 }
 
 /// The check before, on a disk that is large enough and on one that is not.
