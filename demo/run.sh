@@ -10,10 +10,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/debian.sh
 . tests/debian.sh
+# shellcheck source=tests/dockerd.sh
+. tests/dockerd.sh
+# shellcheck source=packaging/layout.sh
+. packaging/layout.sh
 program=demo
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sealift-demo.XXXXXX")
-pids=()
 own_docker=
 no_docker=
 demo_image=
@@ -26,37 +29,6 @@ note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
 show() {
     printf '%s$ %s%s\n' "$bold" "${*/#"$sealift"/sealift}" "$plain"
     "$@"
-}
-
-start() { # NAME COMMAND...: in the background, what it says in NAME.log
-    setsid "${@:2}" >"$work/$1.log" 2>&1 </dev/null &
-    pids+=($!)
-}
-# Waits until a command succeeds. Prints its error if it never does, or the program's log if that ended.
-await() { # NAME COMMAND...: NAME was started last
-    local pid=$! said
-    for _ in $(seq 300); do
-        if said=$("${@:2}" 2>&1 >/dev/null); then return; fi
-        if ! kill -0 "$pid" 2>/dev/null; then
-            tail -n 20 "$work/$1.log" >&2
-            die "$1 ended"
-        fi
-        sleep 0.1
-    done
-    die "$1 runs and does not answer: ${said:-${*:2}}"
-}
-
-stop_pids() {
-    local pid tenths
-    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do
-        tenths=150
-        while kill -0 "$pid" 2>/dev/null && [ "$tenths" -gt 0 ]; do
-            sleep 0.1
-            tenths=$((tenths - 1))
-        done
-        kill -KILL "$pid" 2>/dev/null || true
-    done
 }
 
 cleanup() {
@@ -104,23 +76,7 @@ cd "$work"
 
 # --- Docker: the host's, or one of its own -----------------------------------------
 if [ -n "$own_docker" ]; then
-    dockerd=/usr/sbin/dockerd
-    [ -x "$dockerd" ] || dockerd=$(command -v dockerd)
-    [ ! -x /usr/bin/docker ] || docker() { /usr/bin/docker "$@"; }
-    mkdir "$work/docker"
-    echo '{}' >"$work/docker/daemon.json"
-    export DOCKER_HOST=unix://$work/docker/docker.sock
-    own_containerd=()
-    if [ -e /run/containerd/containerd.sock ]; then # dockerd would join it and leave things there
-        own_containerd=(--containerd "$work/docker/containerd.sock")
-        start containerd containerd --address "$work/docker/containerd.sock" --root "$work/docker/containerd" \
-            --state "$work/docker/containerd-run"
-        await containerd [ -S "$work/docker/containerd.sock" ]
-    fi
-    start dockerd "$dockerd" --config-file "$work/docker/daemon.json" --data-root "$work/docker/root" \
-        --exec-root "$work/docker/exec" --pidfile "$work/docker/pid" -H "$DOCKER_HOST" \
-        --bridge none --iptables=false --ip6tables=false "${own_containerd[@]}"
-    await dockerd docker info
+    start_docker
     note "no Docker here: started one of its own in $work, gone at the end"
 elif [ -n "$no_docker" ]; then
     note "no Docker here, and none can be started: the image goes into a layout that is served as a registry"
@@ -145,38 +101,20 @@ image=$repository:2.4
 
 # An httpd that is a few files of this machine: what is shown is how it travels.
 layer=$work/layer
-mkdir -p "$layer/usr/local/apache2/htdocs" "$work/oci/blobs/sha256"
+mkdir -p "$layer/usr/local/apache2/htdocs"
 echo '<html><body><h1>It works!</h1></body></html>' >"$layer/usr/local/apache2/htdocs/index.html"
 head -c 3000000 /dev/urandom >"$layer/usr/local/apache2/data"
-blob() { # FILE: stores it, prints `DIGEST SIZE`
-    local hex
-    hex=$(sha256sum "$1" | cut -d ' ' -f 1)
-    cp "$1" "$work/oci/blobs/sha256/$hex"
-    printf 'sha256:%s %s\n' "$hex" "$(stat -c %s "$1")"
-}
 tar -C "$layer" --sort=name --owner=0 --group=0 --mtime=@1700000000 -cf "$work/layer.tar" .
-gzip -n -k "$work/layer.tar"
-diff_id=sha256:$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
-read -r layer_digest layer_size < <(blob "$work/layer.tar.gz")
+layout=$work/oci
+read -r diff_id layer_digest layer_size < <(layout_layer "$work/layer.tar")
 case $(uname -m) in aarch64) arch=arm64 other=amd64 ;; *) arch=amd64 other=arm64 ;; esac
 created=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 manifest_for() { # ARCHITECTURE: prints the descriptor of its manifest
-    local config manifest
     printf '{"architecture":"%s","os":"linux","created":"%s","config":{"Cmd":["/bin/httpd"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
         "$1" "$created" "$diff_id" >"$work/config.json"
-    read -r config config_size < <(blob "$work/config.json")
-    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"%s","size":%s}]}' \
-        "$config" "$config_size" "$layer_digest" "$layer_size" >"$work/manifest.json"
-    read -r manifest size < <(blob "$work/manifest.json")
-    printf '{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%s,"platform":{"architecture":"%s","os":"linux"}}' \
-        "$manifest" "$size" "$1"
+    layout_manifest "$1" "$work/config.json" "$layer_digest" "$layer_size"
 }
-printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s,%s]}' \
-    "$(manifest_for "$arch")" "$(manifest_for "$other")" >"$work/index.json"
-read -r digest index_size < <(blob "$work/index.json")
-printf '{"imageLayoutVersion":"1.0.0"}' >"$work/oci/oci-layout"
-printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"%s","size":%s,"annotations":{"org.opencontainers.image.ref.name":"docker.io/%s:2.4"}}]}' \
-    "$digest" "$index_size" "$path" >"$work/oci/index.json"
+digest=$(layout_index "$(manifest_for "$arch"),$(manifest_for "$other")" "docker.io/$path:2.4")
 serve registry oci
 registry_pid=$!
 note "the registry serves it as $repository@$digest"

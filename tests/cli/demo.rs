@@ -10,9 +10,14 @@ use crate::support::{Sealift, run};
 #[test]
 fn the_demo_needs_neither_root_nor_docker() {
     let sealift = Sealift::new();
-    for file in ["demo/run.sh", "tests/debian.sh"] {
+    for file in [
+        "demo/run.sh",
+        "packaging/layout.sh",
+        "tests/debian.sh",
+        "tests/dockerd.sh",
+    ] {
         let copy = sealift.path(file);
-        fs::create_dir(copy.parent().unwrap()).unwrap();
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), copy).unwrap();
     }
     let (program, temporary) = (sealift.path("sealift"), sealift.path("temporary"));
