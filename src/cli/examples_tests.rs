@@ -162,6 +162,41 @@ fn hints_name_commands_and_options_that_exist() {
     assert!(count > 10, "only {count} were found");
 }
 
+/// The variables of a configuration, also of lines that are comments.
+fn variables(text: &str) -> Vec<(&str, &str)> {
+    let lines = text.lines().map(|line| line.trim_start_matches('#'));
+    let lines = lines.filter_map(|line| line.split_once("=\""));
+    lines
+        .filter_map(|(name, value)| Some((name, value.strip_suffix('"')?)))
+        .collect()
+}
+
+#[test]
+fn units_name_commands_and_options_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: String| std::fs::read_to_string(root.join(path)).unwrap();
+    for (command, document, expected) in [("serve", "serving.md", 8), ("verify", "verifying.md", 7)] {
+        let unit = read(format!("packaging/systemd/sealift-{command}.service"));
+        let configuration = read(format!("packaging/etc/{command}.conf"));
+        let document = read(format!("docs/{document}"));
+        let mut variables = [variables(&configuration), variables(&document)].concat();
+        variables.retain(|(name, _)| unit.contains(&format!("${name}")));
+        let mut count = 0;
+        for line in unit.lines().chain(document.lines()) {
+            let Some(line) = line.strip_prefix("ExecStart=/usr/bin/") else {
+                continue;
+            };
+            for (name, value) in &variables {
+                let line = line.replace(&format!("${name}"), value);
+                let words = line.split(' ').filter(|word| !word.starts_with('$'));
+                let line = words.collect::<Vec<_>>().join(" ");
+                count += assert_all_parse([line.as_str()], true);
+            }
+        }
+        assert_eq!(count, expected, "{command}");
+    }
+}
+
 #[test]
 fn a_line_is_taken_apart_as_a_shell_would() {
     let line = "$ ssh h sudo sealift save -o - 'a b' | A=1 sealift load - > \"x y\" # sealift no";
