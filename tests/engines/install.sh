@@ -6,6 +6,7 @@
 #   tests/engines/install.sh all      what `make test-all` needs (docker 26 and containerd 1.7 besides)
 #   tests/engines/install.sh lint     only what `make lint` needs
 #   tests/engines/install.sh fresh    only what `make fresh` needs
+#   tests/engines/install.sh dist     only what `make dist` needs; dist-test: what `make dist-test` needs besides
 #
 # Run again it does nothing and says nothing. The folders go to
 # $SEALIFT_ENGINES_DIR, by default target/engines, named after Debian's suites.
@@ -108,8 +109,16 @@ fresh)
     install_packages ca-certificates debian-archive-keyring debootstrap git
     exit
     ;;
+dist)
+    install_packages binutils debhelper dpkg-dev fakeroot gcc git jq libc6-dev python3-pip rpm
+    exit
+    ;;
+dist-test)
+    install_packages ca-certificates debian-archive-keyring debootstrap iproute2 jq qemu-user-static rpm
+    exit
+    ;;
 test | all) ;;
-*) die "usage: install.sh [all|lint|fresh]" ;;
+*) die "usage: install.sh [all|lint|fresh|dist|dist-test]" ;;
 esac
 
 # Ubuntu has no such package of it: tests/support then runs that of forky.

@@ -31,7 +31,7 @@ fn every_example_does_what_it_says() {
         ("/var/lib/registry", &root),
         ("/etc/sealift/images.txt", "list.txt"),
         ("/var/lib/sealift/state.json", "state.json"),
-        ("/var/lib/node_exporter/images.prom", "images.prom"),
+        ("/var/lib/sealift/images.prom", "images.prom"),
     ];
     for line in examples::with_documents(&sealift, "verify") {
         let said = examples::execute(&sealift, "", &line, &replaced);
