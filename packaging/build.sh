@@ -106,8 +106,9 @@ sbom() { # ARCHITECTURE
     file=$(binary_of "$1").cdx.json
     "$here/.ci/tool" cargo-cyclonedx cyclonedx --quiet --manifest-path "$here/Cargo.toml" --format json \
         --spec-version 1.5 --target "$(rust_target "$1")" --no-build-deps --override-filename "${sbom##*/}"
-    # It names the folder of the sources.
-    jq --arg here "$here" 'walk(if type == "string" then split($here) | join("/sealift") else . end)' \
+    # It names the folder of the sources, and the package only where that folder has another name.
+    jq --arg here "path+file://$here#" \
+        'walk(if type == "string" then split($here) | join("path+file:///sealift#") | sub("^(?<path>path[+]file:///sealift#)sealift@"; .path) else . end)' \
         "$sbom.json" >"$file"
     rm "$sbom.json"
 }
