@@ -10,6 +10,8 @@ use crate::oci::Platform;
 
 /// Longest chain of services that extend each other.
 const MAX_EXTENDS: usize = 16;
+/// Longest value with its variables, in bytes: over ten times that of a name.
+const MAX_LENGTH: usize = 4096;
 
 /// Reads a compose file.
 pub(super) fn read(root: Yaml<'_>, collector: &mut Collector<'_>) {
@@ -183,5 +185,5 @@ impl<'a> Service<'a> {
 }
 
 fn filled_in(text: &str, collector: &Collector<'_>) -> Result<String, InterpolationError> {
-    interpolate(text, &collector.options.variables, Unset::Refused)
+    interpolate(text, &collector.options.variables, Unset::Refused, MAX_LENGTH)
 }

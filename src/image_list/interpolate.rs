@@ -5,8 +5,6 @@ use super::variables::Variables;
 
 /// Deepest nesting of defaults.
 const MAX_DEPTH: usize = 16;
-/// Longest result, in bytes: over ten times that of a name.
-const MAX_LENGTH: usize = 4096;
 
 /// Why a text has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +19,7 @@ pub(super) enum InterpolationError {
     #[error("not a variable: {0}; a dollar sign is written $$")]
     Malformed(&'static str),
     /// The result is too long.
-    #[error("with its variables it is longer than {MAX_LENGTH} bytes")]
+    #[error("with its variables it is too long")]
     TooLong,
 }
 
@@ -34,18 +32,25 @@ pub(super) enum Unset {
     Empty,
 }
 
-/// Replaces the variables in a text.
+/// Replaces the variables in a text. The result has at most `limit` bytes.
 pub(super) fn interpolate(
     text: &str,
     variables: &Variables,
     unset: Unset,
+    limit: usize,
 ) -> Result<String, InterpolationError> {
-    Scope { variables, unset }.expand(text, 0)
+    let scope = Scope {
+        variables,
+        unset,
+        limit,
+    };
+    scope.expand(text, 0)
 }
 
 struct Scope<'v> {
     variables: &'v Variables,
     unset: Unset,
+    limit: usize,
 }
 
 impl Scope<'_> {
@@ -74,12 +79,12 @@ impl Scope<'_> {
                 result.push_str(self.value(name)?);
                 rest = after.get(name.len()..).unwrap_or_default();
             }
-            if result.len() > MAX_LENGTH {
+            if result.len() > self.limit {
                 return Err(E::TooLong);
             }
         }
         result.push_str(rest);
-        match result.len() > MAX_LENGTH {
+        match result.len() > self.limit {
             true => Err(E::TooLong),
             false => Ok(result),
         }
@@ -160,7 +165,7 @@ mod tests {
 
     fn with(text: &str) -> Result<String, String> {
         let variables = Variables::of([("TAG", "1.2"), ("EMPTY", ""), ("REG", "quay.io")]);
-        interpolate(text, &variables, Unset::Refused).map_err(|error| error.to_string())
+        interpolate(text, &variables, Unset::Refused, 1000).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -207,6 +212,6 @@ mod tests {
         }
         let deep = format!("{}{}", "${N:-".repeat(1000), "}".repeat(1000));
         assert!(with(&deep).unwrap_err().contains("too deep"));
-        assert!(with(&"$REG".repeat(10_000)).unwrap_err().contains("longer than"));
+        assert!(with(&"$REG".repeat(10_000)).unwrap_err().contains("too long"));
     }
 }

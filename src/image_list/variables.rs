@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::MAX_SIZE;
 use super::interpolate::{Unset, interpolate};
 use crate::error::{Error, Result};
 
@@ -13,6 +14,8 @@ use crate::error::{Error, Result};
 pub struct Variables {
     environment: HashMap<String, String>,
     files: HashMap<String, String>,
+    /// Bytes of the values in files. A value may repeat others, so a small file may have large ones.
+    size: usize,
 }
 
 impl Variables {
@@ -24,6 +27,7 @@ impl Variables {
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
             files: HashMap::new(),
+            size: 0,
         }
     }
 
@@ -68,6 +72,7 @@ impl Variables {
             // A name alone is that of the environment, which counts anyway.
             let Some(value) = value.get(1..) else { continue };
             let value = self.value(value.trim(), &mut lines).map_err(malformed)?;
+            self.size = self.size.saturating_add(value.len());
             self.files.insert(name.into(), value);
         }
         Ok(())
@@ -79,28 +84,30 @@ impl Variables {
         let Some(quote) = quote else {
             return self.filled_in(without_comment(text).trim_end());
         };
-        let mut quoted = text.get(1..).unwrap_or_default().to_owned();
-        let end = loop {
-            if let Some(end) = end_of(&quoted, quote) {
-                break end;
+        let mut inside = String::new();
+        let mut piece = text.get(1..).unwrap_or_default();
+        let after = loop {
+            if let Some((before, after)) = split_at_quote(piece, quote) {
+                inside.push_str(before);
+                break after.trim_start();
             }
-            let (_, next) = lines.next().ok_or("the quote is not closed")?;
-            quoted.push('\n');
-            quoted.push_str(next);
+            inside.push_str(piece);
+            inside.push('\n');
+            (_, piece) = lines.next().ok_or("the quote is not closed")?;
         };
-        let after = quoted.get(end + 1..).unwrap_or_default().trim_start();
         if !after.is_empty() && !after.starts_with('#') {
             return Err("something follows the closing quote".into());
         }
-        let inside = quoted.get(..end).unwrap_or_default();
         match quote {
             '\'' => Ok(inside.replace("\\'", "'")),
-            _ => self.filled_in(&unescaped(inside)),
+            _ => self.filled_in(&unescaped(&inside)),
         }
     }
 
     fn filled_in(&self, text: &str) -> Result<String, String> {
-        interpolate(text, self, Unset::Empty).map_err(|error| error.to_string())
+        let limit = usize::try_from(MAX_SIZE).unwrap_or(usize::MAX);
+        let left = limit.saturating_sub(self.size);
+        interpolate(text, self, Unset::Empty, left).map_err(|error| error.to_string())
     }
 }
 
@@ -134,14 +141,17 @@ fn without_comment(text: &str) -> &str {
     text
 }
 
-/// The position of the quote that ends a text.
-fn end_of(text: &str, quote: char) -> Option<usize> {
+/// A line before and after the quote that ends a value. A backslash at its end escapes the line break.
+fn split_at_quote(line: &str, quote: char) -> Option<(&str, &str)> {
     let mut is_escaped = false;
-    for (at, char) in text.char_indices() {
+    for (at, char) in line.char_indices() {
         match char {
             _ if is_escaped => is_escaped = false,
             '\\' => is_escaped = true,
-            char if char == quote => return Some(at),
+            char if char == quote => {
+                let (before, after) = line.split_at_checked(at)?;
+                return Some((before, after.get(1..).unwrap_or_default()));
+            }
             _ => {}
         }
     }
@@ -197,6 +207,22 @@ mod tests {
             assert_eq!(variables.get(name), Some(value), "{name}");
         }
         assert_eq!(variables.get("NONE"), None);
+    }
+
+    #[test]
+    fn long_values_are_read_and_repeated_ones_are_bounded() {
+        let mut variables = Variables::default();
+        let key = "k".repeat(100_000);
+        let lines = "\n".repeat(1_000_000);
+        variables
+            .add_file(&format!("KEY={key}\nLINES=\"{lines}\"\nLAST=1\n"), ".env")
+            .unwrap();
+        assert_eq!(variables.get("KEY"), Some(key.as_str()));
+        assert_eq!(variables.get("LINES"), Some(lines.as_str()));
+        let repeated: String = (0..1000).map(|number| format!("B{number}=$KEY\n")).collect();
+        let error = variables.add_file(&repeated, ".env").unwrap_err();
+        assert!(error.to_string().contains("it is too long"), "{error}");
+        assert!(variables.size <= usize::try_from(MAX_SIZE).unwrap());
     }
 
     #[test]
