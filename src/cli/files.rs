@@ -1,13 +1,17 @@
 //! Files that are replaced as a whole: their readers see the old content or the new one.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, RawMode, statat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use sealift::archive::writer;
-use sealift::dir::{Dir, read_whole};
+use sealift::dir::{Dir, Located, read_whole};
 use sealift::{Error, Result};
 
+/// The mode of a new file.
+const MODE: RawMode = 0o644;
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 30;
 
@@ -16,15 +20,25 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = writer::locate(path)?;
     let kind = target.kind().map_err(Error::io("look at", path))?;
     let written = match kind {
-        None | Some(FileType::RegularFile | FileType::Directory) => {
+        None | Some(FileType::RegularFile | FileType::Directory) => mode(&target).and_then(|mode| {
             let replaced = target
                 .dir
-                .replace(&target.name, 0o644, |file| file.write_all(bytes));
+                .replace(&target.name, mode, |file| file.write_all(bytes));
             replaced.and_then(|()| target.dir.sync())
-        }
+        }),
         Some(_) => target.open_special().and_then(|mut file| file.write_all(bytes)),
     };
     written.map_err(Error::io("write", path))
+}
+
+/// The mode of a file that is replaced. That of another user's file may say who can write it, and does not count for that.
+fn mode(target: &Located) -> io::Result<RawMode> {
+    match statat(target.dir.as_file(), &target.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(MODE),
+        Err(error) => Err(error.into()),
+        Ok(stat) if stat.st_uid == geteuid().as_raw() => Ok(stat.st_mode & 0o777),
+        Ok(stat) => Ok(stat.st_mode & MODE),
+    }
 }
 
 /// Reads a file; `None` if it does not exist.
@@ -39,6 +53,9 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
     use super::*;
 
     #[test]
@@ -66,6 +83,10 @@ mod tests {
             assert_eq!(read(&path).unwrap().unwrap(), text.as_bytes());
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What only its owner may read stays so.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        write(&path, b"three").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let error = write(&folder.path().join("absent/file"), b"").unwrap_err();
         assert!(error.to_string().starts_with("cannot write"), "{error}");
     }
