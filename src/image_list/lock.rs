@@ -12,6 +12,8 @@ use crate::oci::{Digest, Platform, Reference};
 pub(super) const KIND: &str = "SealiftLock";
 /// The version of the document.
 const SCHEMA: u32 = 1;
+/// Most platforms of an image. Official images have up to ten.
+const MAX_PLATFORMS: usize = 1000;
 
 /// A lock file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -102,6 +104,9 @@ fn read_image(image: Yaml<'_>, path: &str, collector: &mut Collector<'_>) -> Res
     }
     let mut platforms = Vec::new();
     for platform in image.get("platforms").into_iter().flat_map(Yaml::items) {
+        if platforms.len() == MAX_PLATFORMS {
+            return Err(format!("it has more than {MAX_PLATFORMS} platforms"));
+        }
         let text = platform.text().unwrap_or_default();
         platforms.push(
             text.parse()

@@ -1,4 +1,5 @@
 use super::*;
+use crate::oci::Digest;
 
 fn list(text: &str, options: &Options) -> ImageList {
     let file = ImageFile::parse("f", text.as_bytes()).unwrap();
@@ -417,16 +418,20 @@ fn lock_files_are_read_back() {
         (&digest.to_string(), "sha256:1", "its digest"),
         ("app:1", "App:1", "its name"),
         ("linux/arm64", "a/b/c/d", "is not a platform"),
+        (
+            "\"linux/arm64\"",
+            &vec!["\"a/b\""; 1001].join(","),
+            "more than 1000 platforms",
+        ),
     ] {
         let errors = errors(&text.replace(from, to), &Options::default());
         assert!(errors[0].contains(says), "{errors:?}");
     }
-    use crate::oci::Digest;
 }
 
 #[test]
 fn pinning_changes_names_only() {
-    let digest = crate::oci::Digest::sha256(b"x");
+    let digest = Digest::sha256(b"x");
     let at = format!("@{digest}");
     for (text, pinned) in [
         (
@@ -483,7 +488,6 @@ mod properties {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::oci::Digest;
 
     /// Pieces of files that are put together at random.
     const PIECES: [&str; 28] = [

@@ -226,9 +226,11 @@ impl<'a> Resolver<'a> {
         references: &'r [Reference],
     ) -> Vec<(Option<&PlatformSelection>, Vec<&'r Reference>)> {
         let mut groups: Vec<(Option<&PlatformSelection>, Vec<&Reference>)> = Vec::new();
+        let mut places: HashMap<Option<&PlatformSelection>, usize> = HashMap::new();
         for reference in references {
             let platforms = self.platforms(reference);
-            match groups.iter_mut().find(|(known, _)| *known == platforms) {
+            let place = *places.entry(platforms).or_insert(groups.len());
+            match groups.get_mut(place) {
                 Some((_, group)) => group.push(reference),
                 None => groups.push((platforms, vec![reference])),
             }
