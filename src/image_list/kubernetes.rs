@@ -130,12 +130,9 @@ impl Resource<'_> {
             let value = variable.get("value").filter(|value| looks_like_an_image(*value));
             if let Some(value) = value.filter(|_| name.to_ascii_uppercase().contains("IMAGE")) {
                 let path = format!("{path}.env[{number}].value");
-                let text = value.text().unwrap_or_default();
-                collector.unused(
-                    value,
-                    &path,
-                    format!("{text} may be an image that the program starts"),
-                );
+                // Its value may be a password.
+                let reason = format!("{name} may name an image that the program starts");
+                collector.unused(value, &path, reason);
             }
         }
     }

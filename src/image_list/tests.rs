@@ -278,6 +278,11 @@ spec: {image: quay.io/prometheus:1, list: [{baseImage: quay.io/base}]}
             "Prometheus/p spec.list[0].baseImage",
         ]
     );
+    // Without its value, which may be a password.
+    assert_eq!(
+        unused[0].1,
+        "RELATED_IMAGE_X may name an image that the program starts"
+    );
     assert!(
         unused[4]
             .1
