@@ -132,7 +132,7 @@ impl HostImage<'_> {
         match self.is_same(now) {
             None => Some(Reason::Unknown),
             Some(false) => Some(Reason::OtherImage),
-            Some(true) if now.is_incomplete() => Some(Reason::Incomplete),
+            Some(true) if now.engine.lacks_content(now.image) => Some(Reason::Incomplete),
             Some(true) => None,
         }
     }
@@ -179,12 +179,6 @@ impl HostImage<'_> {
             "podman" | "crio" => true,
             _ => false,
         }
-    }
-
-    /// Whether the engine tells which content is there, and lacks some of this image.
-    fn is_incomplete(&self) -> bool {
-        let mut images = self.engine.images.iter();
-        self.image.available.is_empty() && images.any(|image| !image.available.is_empty())
     }
 }
 

@@ -86,6 +86,12 @@ impl EngineInventory {
         }
     }
 
+    /// Whether the engine tells which content is there, and lacks some of an image of it.
+    pub fn lacks_content(&self, image: &KnownImage) -> bool {
+        let mut images = self.images.iter();
+        image.available.is_empty() && images.any(|image| !image.available.is_empty())
+    }
+
     /// As [`Inventory::has_layer`].
     pub fn has_layer(&self, layer: &Descriptor, chain: Option<&Digest>) -> bool {
         let chains = self.unpacked_suffices.then_some(&self.chains);

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use sealift::error::ErrorKind;
+use sealift::host::Engine;
 use sealift::interrupt::Interrupt;
 use sealift::inventory::{EngineInventory, KnownHost, KnownImage};
 use sealift::oci::{Digest, PlatformSelection, Reference};
@@ -38,6 +39,16 @@ impl FromStr for Place {
         match text.strip_prefix(REGISTRY) {
             Some(place) => place.parse().map(Place::Registry),
             None => Ok(Place::Local(Local::parse(text))),
+        }
+    }
+}
+
+impl Place {
+    /// The engine that is asked.
+    pub fn engine(&self) -> Option<Engine> {
+        match self {
+            Place::Local(Local::Engine(engine)) => Some(*engine),
+            _ => None,
         }
     }
 }
@@ -146,13 +157,13 @@ fn in_source(
     let by_tag: Vec<Reference> = moved.iter().map(tagged).collect();
     // What has no such tag may have the digest.
     let mut answers = resolve(source, &by_tag, references, asking)?;
-    let absent = |answer: &Result<Resolved>| {
+    let is_absent = |answer: &Result<Resolved>| {
         answer
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::NotFound)
     };
     let again: Vec<usize> = (0..moved.len())
-        .filter(|at| answers.get(*at).is_some_and(absent))
+        .filter(|at| answers.get(*at).is_some_and(is_absent))
         .filter(|at| {
             moved
                 .get(*at)
@@ -234,13 +245,13 @@ fn in_engines(
     references: &[Reference],
     label: &str,
 ) -> Vec<Result<(), Missing>> {
-    let mut tags: HashMap<String, Vec<&KnownImage>> = HashMap::new();
-    let mut digests: HashMap<String, Vec<&KnownImage>> = HashMap::new();
-    for image in engines.iter().flat_map(|engine| &engine.images) {
-        for (names, known) in [(&image.tags, &mut tags), (&image.digests, &mut digests)] {
-            for name in names {
-                if let Ok(name) = name.parse::<Reference>() {
-                    known.entry(name.full()).or_default().push(image);
+    let mut tags: HashMap<String, Vec<Known<'_>>> = HashMap::new();
+    let mut digests: HashMap<String, Vec<Known<'_>>> = HashMap::new();
+    for engine in engines {
+        for image in &engine.images {
+            for (names, known) in [(&image.tags, &mut tags), (&image.digests, &mut digests)] {
+                for name in names.iter().filter_map(|name| name.parse::<Reference>().ok()) {
+                    known.entry(name.full()).or_default().push((engine, image));
                 }
             }
         }
@@ -249,28 +260,44 @@ fn in_engines(
         let by_tag = reference.without_digest().and_then(|name| tags.get(&name.full()));
         let by_digest = reference.digest().map(|digest| {
             let name = Reference::digested(reference.repository(), digest);
-            digests.contains_key(&name.full())
+            (digest, digests.get(&name.full()))
         });
-        match (by_tag, by_digest) {
-            (_, Some(true)) | (Some(_), None) => Ok(()),
-            (Some(images), Some(false)) => {
-                let of_repository = |text: &String| {
-                    let name = text.parse::<Reference>().ok()?;
-                    (name.repository() == reference.repository()).then_some(name.digest()?)
-                };
-                let mut others = images
-                    .iter()
-                    .flat_map(|image| &image.digests)
-                    .filter_map(of_repository);
-                let expected = reference.digest().unwrap_or_else(|| Digest::sha256(b""));
-                Err(other_digest(reference, expected, others.next(), label))
+        let found = match (by_tag, by_digest) {
+            (_, Some((_, Some(found)))) | (Some(found), None) => found,
+            (Some(others), Some((expected, None))) => {
+                let found = digest_of(others, reference);
+                return Err(other_digest(reference, expected, found, label));
             }
-            (None, _) => Err(Missing::from(Error::NotFound {
-                what: reference.familiar(),
-                place: label.into(),
-                hint: None,
-            })),
+            (None, _) => return Err(absent(reference, label, None)),
+        };
+        match found.iter().all(|(engine, image)| engine.lacks_content(image)) {
+            true => Err(absent(
+                reference,
+                label,
+                Some("only a part of the image is there"),
+            )),
+            false => Ok(()),
         }
     };
     references.iter().map(look_up).collect()
+}
+
+/// An image, and the engine that has it.
+type Known<'e> = (&'e EngineInventory, &'e KnownImage);
+
+/// A digest that images have in the repository of a reference.
+fn digest_of(images: &[Known<'_>], reference: &Reference) -> Option<Digest> {
+    let names = images.iter().flat_map(|(_, image)| image.digests.iter());
+    names
+        .filter_map(|name| name.parse::<Reference>().ok())
+        .find(|name| name.repository() == reference.repository())
+        .and_then(|name| name.digest())
+}
+
+fn absent(reference: &Reference, label: &str, hint: Option<&'static str>) -> Missing {
+    Missing::from(Error::NotFound {
+        what: reference.familiar(),
+        place: label.into(),
+        hint: hint.map(Into::into),
+    })
 }

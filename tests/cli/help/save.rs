@@ -132,6 +132,20 @@ fn help_of_save() {
           --jobs <N>
               Number of blobs to fetch at the same time [default: 6]
 
+          --rebuild <REBUILD>
+              Recompress uncompressed layers into their original, digest-identical form
+
+              Docker's classic store and podman keep layers uncompressed. The digest proves that a layer
+              was recompressed correctly.
+
+              Possible values:
+              - auto:    Recompress where a known encoder reproduces the layer; save other layers
+                uncompressed
+              - never:   Save such layers uncompressed
+              - require: Refuse images that are not verified with all layers compressed (exit code 6)
+
+              [default: auto]
+
           --from <auto|registry|docker|containerd|podman|crio|PATH>
               Where the images come from; repeatable, in order
 
@@ -151,20 +165,6 @@ fn help_of_save() {
 
               PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
               `docker save`.
-
-              [default: auto]
-
-          --rebuild <REBUILD>
-              Recompress uncompressed layers into their original, digest-identical form
-
-              Docker's classic store and podman keep layers uncompressed. The digest proves that a layer
-              was recompressed correctly.
-
-              Possible values:
-              - auto:    Recompress where a known encoder reproduces the layer; save other layers
-                uncompressed
-              - never:   Save such layers uncompressed
-              - require: Refuse images that are not verified with all layers compressed (exit code 6)
 
               [default: auto]
 
