@@ -24,10 +24,10 @@ use self::write::{Run, Written};
 use crate::archive::TarPlan;
 use crate::archive::format::Omitted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Image;
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::{Evidence, Origins};
 use crate::image::rename::Rename;
+use crate::image::{Graph, Image};
 use crate::interrupt::Interrupt;
 use crate::inventory::{InventoryId, KnownHost};
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
@@ -293,8 +293,32 @@ pub struct Resolved {
     pub digest: Option<Digest>,
     /// The platforms that were asked for, as far as its index or config names them.
     pub platforms: Vec<Platform>,
-    /// Stored bytes of its blobs for these platforms.
+    /// Bytes of its blobs for these platforms, as a registry stores them.
     pub size: u64,
+}
+
+/// The manifest or index that a reference leads to.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Its digest; `None` if it has none, because it was never in a registry.
+    pub digest: Option<Digest>,
+    /// Where it was found, for people.
+    pub origin: String,
+}
+
+/// Looks up the digests of references. Returns one answer for each, in order. A registry is asked for one document of each
+/// image.
+///
+/// # Errors
+///
+/// If no image can be found.
+pub fn digests(
+    source: &dyn Source,
+    references: &[Reference],
+    options: &Options,
+    interrupt: &Interrupt,
+) -> Result<Vec<Result<Root>>> {
+    Resolver::new(source, options, interrupt).digests(references)
 }
 
 /// Resolves references as [`save`] does, and writes nothing. Returns one answer for each, in order.
@@ -309,14 +333,12 @@ pub fn resolve(
     interrupt: &Interrupt,
 ) -> Result<Vec<Result<Resolved>>> {
     let (images, skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
-    let none = Omission::find(&mut [], &[]);
     let mut answers: HashMap<String, Result<Resolved>> = HashMap::new();
     for (named, asked) in images.named.iter().zip(&images.asked) {
-        let measured = Measured::of(named, &HashMap::new(), &none);
         let resolved = Resolved {
             digest: named.digest(),
-            platforms: measured.platforms,
-            size: measured.size,
+            platforms: platforms(&named.graph),
+            size: named.graph.blobs().iter().map(|blob| blob.size).sum(),
         };
         answers.insert(asked.reference.full(), Ok(resolved));
     }
@@ -407,6 +429,17 @@ fn summary(
     }
 }
 
+/// The platforms of an image.
+fn platforms(graph: &Graph) -> Vec<Platform> {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in graph.runnable().filter_map(|image| image.platform()) {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    platforms
+}
+
 /// The platforms of an image, and the stored bytes of its blobs.
 struct Measured {
     platforms: Vec<Platform>,
@@ -418,17 +451,11 @@ struct Measured {
 impl Measured {
     fn of(named: &NamedImage, reused: &HashMap<Digest, u64>, omission: &Omission) -> Measured {
         let blobs = named.blobs();
-        let mut platforms: Vec<Platform> = Vec::new();
-        for platform in named.graph.runnable().filter_map(|image| image.platform()) {
-            if !platforms.contains(platform) {
-                platforms.push(platform.clone());
-            }
-        }
         let omitted = blobs
             .iter()
             .filter(|blob| omission.declared.layers.contains(&blob.digest));
         Measured {
-            platforms,
+            platforms: platforms(&named.graph),
             size: blobs.iter().map(|blob| blob.size).sum(),
             reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
             omitted: omitted.map(|blob| blob.size).sum(),

@@ -45,11 +45,6 @@ pub struct FromArgs {
         default_value = "auto"
     )]
     from: Vec<From>,
-    /// Recompress uncompressed layers into their original, digest-identical form
-    ///
-    /// Docker's classic store and podman keep layers uncompressed. The digest proves that a layer was recompressed correctly.
-    #[arg(long, value_enum, default_value_t = How::Auto)]
-    rebuild: How,
     /// Do not contact any registry
     #[arg(long)]
     offline: bool,
@@ -85,6 +80,16 @@ impl FromStr for From {
     }
 }
 
+/// Whether layers are recompressed.
+#[derive(Args)]
+pub struct RebuildArgs {
+    /// Recompress uncompressed layers into their original, digest-identical form
+    ///
+    /// Docker's classic store and podman keep layers uncompressed. The digest proves that a layer was recompressed correctly.
+    #[arg(long, value_enum, default_value_t = How::Auto)]
+    rebuild: How,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
     /// Recompress where a known encoder reproduces the layer; save other layers uncompressed
@@ -95,10 +100,34 @@ enum How {
     Require,
 }
 
+impl RebuildArgs {
+    /// Whether nothing may be written unless everything is proven.
+    pub fn requires_proof(&self) -> bool {
+        matches!(self.rebuild, How::Require)
+    }
+
+    /// The option for stores.
+    pub fn rebuild(&self) -> recover::Rebuild {
+        match self.rebuild {
+            How::Auto => recover::Rebuild::Auto,
+            How::Never => recover::Rebuild::Never,
+            How::Require => recover::Rebuild::Require,
+        }
+    }
+}
+
 impl FromArgs {
-    /// Whether no source was named.
-    pub fn is_default(&self) -> bool {
-        self.from == [From::Auto] && !self.offline
+    /// The first option that was given and says where images come from.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [("--from", self.from != [From::Auto]), ("--offline", self.offline)];
+        let given = given.into_iter().find(|(_, is_given)| *is_given);
+        given.map(|(option, _)| option).or_else(|| self.stores.given())
+    }
+
+    /// The first option for an engine that `asked` is not.
+    pub fn without_effect(&self, asked: Option<Engine>) -> Option<&'static str> {
+        let option = self.stores.without_effect(|engine| asked == Some(engine));
+        option.map(|(option, _)| option)
     }
 
     /// The registries that names lead to, without mirrors.
@@ -148,11 +177,6 @@ impl FromArgs {
         absence.filter(|_| self.is_auto() && self.stores.chosen().engine == Engine::Docker)
     }
 
-    /// Whether nothing may be written unless everything is proven.
-    pub fn requires_proof(&self) -> bool {
-        matches!(self.rebuild, How::Require)
-    }
-
     /// The sources' names for messages.
     pub fn places(&self) -> String {
         let place = |from: &From| match (from, &self.stores.data_root) {
@@ -199,16 +223,12 @@ impl FromArgs {
         &self,
         all: bool,
         output: Option<&Path>,
+        rebuild: recover::Rebuild,
         is_trial: bool,
         progress: &Arc<dyn Progress>,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Source>> {
         self.check()?;
-        let rebuild = match self.rebuild {
-            How::Auto => recover::Rebuild::Auto,
-            How::Never => recover::Rebuild::Never,
-            How::Require => recover::Rebuild::Require,
-        };
         let upstream = match self.offline {
             true => Proofs::None,
             false => Proofs::Registries,

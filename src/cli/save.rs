@@ -16,12 +16,12 @@ use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::retry::Retry;
 use sealift::save::{self, Forecast};
-use sealift::source::{Listing, Query, Source};
+use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::forecast::Needs;
-use super::from::FromArgs;
+use super::from::{FromArgs, RebuildArgs};
 use super::lists::{self, ListArgs, Listed, all_of};
 use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
@@ -147,6 +147,8 @@ pub struct Save {
     #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
+    rebuild: RebuildArgs,
+    #[command(flatten)]
     from: FromArgs,
     #[command(flatten)]
     lists: ListArgs,
@@ -200,12 +202,17 @@ impl Save {
         let named = self.named(&lists)?;
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
-        let source = self
-            .from
-            .source(self.all, beside, self.dry_run, &progress, interrupt)?;
+        let source = self.from.source(
+            self.all,
+            beside,
+            self.rebuild.rebuild(),
+            self.dry_run,
+            &progress,
+            interrupt,
+        )?;
         let (references, nameless) = self.references(source.as_ref(), named)?;
         if self.locked {
-            refuse_moved_tags(source.as_ref(), &references)?;
+            refuse_moved_tags(source.as_ref(), &references, interrupt)?;
         }
         let options = save::Options {
             platforms: self.platform.clone(),
@@ -218,7 +225,7 @@ impl Save {
                 ..transfer::RETRY
             },
             renames: self.rename.renames().to_vec(),
-            keep_going: self.keep_going || self.all && !self.from.requires_proof(),
+            keep_going: self.keep_going || self.all && !self.rebuild.requires_proof(),
             have,
             for_other_stores: self.target.is_some(),
             jobs: self
@@ -381,32 +388,29 @@ impl Save {
 }
 
 /// Refuses images whose tags have other digests in the source than the references say.
-fn refuse_moved_tags(source: &dyn Source, references: &[Reference]) -> Result<()> {
+fn refuse_moved_tags(source: &dyn Source, references: &[Reference], interrupt: &Interrupt) -> Result<()> {
     let pinned = |reference: &Reference| Some((reference.without_digest()?, reference.digest()?));
-    let pinned: Vec<(Reference, Digest)> = references.iter().filter_map(pinned).collect();
-    if pinned.is_empty() {
+    let (tags, expected): (Vec<Reference>, Vec<Digest>) = references.iter().filter_map(pinned).unzip();
+    if tags.is_empty() {
         return Err(Error::Usage {
             message: "--locked compares tags with digests, and no image is named by both".into(),
             hint: Some("name a lock file with --lock, or images as NAME:TAG@sha256:...".into()),
         });
     }
-    let tags: Vec<Reference> = pinned.iter().map(|(tag, _)| tag.clone()).collect();
-    let query = Query {
-        jobs: transfer::JOBS,
-        ..Query::new(&tags, None)
-    };
-    let found = source.find(&query)?.into_iter().zip(&pinned);
-    all_of(found.map(|(found, (tag, expected))| {
-        let found = found.map_err(|unavailable| unavailable.error)?;
-        let digest = found.root.digest;
-        match digest == *expected {
-            true => Ok(()),
-            false => Err(Error::NotFound {
-                what: format!("{tag} with the digest {expected}"),
-                place: found.origin,
-                hint: Some(format!("the tag has {digest} there now").into()),
-            }),
-        }
+    let roots = save::digests(source, &tags, &save::Options::default(), interrupt)?;
+    let moved = roots.into_iter().zip(tags.iter().zip(expected));
+    all_of(moved.map(|(root, (tag, expected))| {
+        let root = root?;
+        let now = match root.digest {
+            Some(digest) if digest == expected => return Ok(()),
+            Some(digest) => format!("the tag has {digest} there now"),
+            None => "the tag has no digest there".into(),
+        };
+        Err(Error::NotFound {
+            what: format!("{tag} with the digest {expected}"),
+            place: root.origin,
+            hint: Some(now.into()),
+        })
     }))
     .map(drop)
 }

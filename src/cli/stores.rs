@@ -123,23 +123,27 @@ impl StoreArgs {
         })
     }
 
+    /// The first option for an engine that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let docker = self.data_root.as_ref().map(|_| "--data-root");
+        docker.or_else(|| self.without_effect(|_| false).map(|(option, _)| option))
+    }
+
+    /// The first option for containerd or podman that was given, if that is not asked, and its engine.
+    pub fn without_effect(&self, is_asked: impl Fn(Engine) -> bool) -> Option<(&'static str, Engine)> {
+        let containerd = self.containerd.given().filter(|_| !is_asked(Engine::Containerd));
+        let podman = self.podman.given();
+        let podman = podman.filter(|_| !is_asked(Engine::Podman) && !is_asked(Engine::Crio));
+        let containerd = containerd.map(|option| (option, Engine::Containerd));
+        containerd.or_else(|| podman.map(|option| (option, Engine::Podman)))
+    }
+
     /// Refuses options for engines that are not asked.
     pub fn check(&self, is_asked: impl Fn(Engine) -> bool) -> Result<()> {
-        if let Some(option) = self.containerd.given()
-            && !is_asked(Engine::Containerd)
-        {
+        if let Some((option, engine)) = self.without_effect(&is_asked) {
             return Err(Error::Usage {
-                message: format!("{option} is for containerd, and --from asks no containerd"),
-                hint: Some(format!("add --from containerd, or leave out {option}").into()),
-            });
-        }
-        if let Some(option) = self.podman.given()
-            && !is_asked(Engine::Podman)
-            && !is_asked(Engine::Crio)
-        {
-            return Err(Error::Usage {
-                message: format!("{option} is for podman, and --from asks no podman"),
-                hint: Some(format!("add --from podman, or leave out {option}").into()),
+                message: format!("{option} is for {engine}, and --from asks no {engine}"),
+                hint: Some(format!("add --from {engine}, or leave out {option}").into()),
             });
         }
         if self.data_root.is_none() || is_asked(Engine::Docker) {

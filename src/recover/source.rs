@@ -27,6 +27,8 @@ pub enum Rebuild {
     /// Where possible; layers that cannot be recompressed stay uncompressed.
     #[default]
     Auto,
+    /// Manifests where possible, to learn their digests. Layers are recompressed only for that.
+    Manifests,
     /// Never.
     Never,
     /// Refuses an image of which something cannot be proven.
@@ -112,12 +114,15 @@ impl RecoverSource {
         }
         work.recover(&recompress)?;
         work.find_layers()?;
-        let outcomes = recompress(&work.missing)?;
+        let outcomes = match self.options.rebuild {
+            Rebuild::Manifests => Vec::new(),
+            _ => recompress(&work.missing)?,
+        };
         let recovered = work.settle(&outcomes)?;
         self.ready().add(recovered, query);
         match self.options.rebuild {
             Rebuild::Require => self.require(query.references),
-            Rebuild::Auto | Rebuild::Never => Ok(()),
+            Rebuild::Auto | Rebuild::Manifests | Rebuild::Never => Ok(()),
         }
     }
 

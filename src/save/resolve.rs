@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Options, Skipped};
+use super::{Options, Root, Skipped};
 use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::image::rename;
@@ -179,6 +179,35 @@ impl<'a> Resolver<'a> {
             images.into_iter().map(|image| (image.asked, image.named)).unzip();
         one_digest_a_name(&named)?;
         Ok((Images { named, asked }, skipped))
+    }
+
+    /// Looks up digests. Returns one answer for each reference, in order.
+    pub fn digests(&self, references: &[Reference]) -> Result<Vec<Result<Root>>> {
+        let query = Query {
+            jobs: self.options.jobs,
+            keep_going: true,
+            ..Query::new(references, None)
+        };
+        let found = references.iter().zip(self.source.find(&query)?);
+        let mut roots = Vec::with_capacity(references.len());
+        for (reference, answer) in found {
+            let root = answer.map_err(Error::from).and_then(|found| {
+                let digest = match found.is_partial {
+                    // The manifest in a store or archive may be a substitute.
+                    true => self.walk(reference, &found)?.named.digest(),
+                    false => Some(found.root.digest),
+                };
+                Ok(Root {
+                    digest,
+                    origin: found.origin,
+                })
+            });
+            match root {
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                root => roots.push(root.map_err(|error| source::naming(error, reference))),
+            }
+        }
+        Ok(roots)
     }
 
     /// Finds images and follows them, several at once. After an error that concerns more than one image, it follows no

@@ -6,7 +6,7 @@
 mod missing;
 mod resolved;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -48,17 +48,17 @@ pub struct Images {
     ///
     /// PLACE is an archive or layout, registry://HOST[/PREFIX], docker, containerd, podman, crio, or a file that
     /// `sealift inventory` wrote on another host. Nothing is fetched but manifests and configs.
-    #[arg(long, value_name = "PLACE", conflicts_with_all = ["from", "lock", "pin"])]
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["from", "offline", "data_root", "lock", "pin"])]
     missing_from: Option<String>,
-    /// Write the file with NAME@DIGEST in place of each image, as `--from` has them
+    /// Write the file with NAME@DIGEST in place of each image, with the digests that `--from` has
     ///
     /// Comments, order and everything else stay as they are.
     #[arg(long)]
     pin: bool,
-    /// File to write with --pin [default: standard output]
+    /// File to write with --pin; `-` is standard output [default: -]
     #[arg(short, long, value_name = "FILE", requires = "pin")]
     output: Option<PathBuf>,
-    /// Write a lock file: the digest, platforms and size of each image, as `--from` has them
+    /// Write a lock file: the digest, platforms and size of each image that `--from` has
     ///
     /// `save --lock` saves exactly that. `-` is standard output.
     #[arg(long, value_name = "FILE", conflicts_with = "pin")]
@@ -97,27 +97,30 @@ impl Images {
         match (&self.missing_from, &self.lock, files.as_slice()) {
             (Some(place), _, _) => return self.missing(place, &files, output, interrupt),
             (None, Some(path), _) => resolving.lock(&files, path, self.table)?,
-            (None, None, [file]) if self.pin => resolving.pin(file, self.output.as_deref())?,
+            (None, None, [file]) if self.pin => resolving.pin(file, self.pinned())?,
             _ => return self.list(&files, output),
         }
         Ok(None)
     }
 
+    /// The file that --pin writes; `None` for standard output.
+    fn pinned(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
     /// Refuses options without effect.
     fn check(&self) -> Result<()> {
-        let is_resolved = self.pin || self.lock.is_some();
-        let message = match () {
-            () if self.pin && self.files.len() != 1 => "--pin writes one file anew, and several are named",
-            () if self.platform.is_some() && !is_resolved && self.missing_from.is_none() => {
-                "--platform is for --missing-from and --lock"
+        let message = match self.from.given() {
+            _ if self.pin && self.files.len() != 1 => {
+                "--pin writes one file anew, and several are named".into()
             }
-            () if !is_resolved && !self.from.is_default() => "--from is for --pin and --lock",
-            () => return Ok(()),
+            _ if self.pin || self.lock.is_some() || self.missing_from.is_some() => return Ok(()),
+            _ if self.platform.is_some() => "--platform is for --missing-from and --lock".into(),
+            Some(option @ ("--from" | "--offline")) => format!("{option} is for --pin and --lock"),
+            Some(option) => format!("{option} is for --missing-from, --pin and --lock"),
+            None => return Ok(()),
         };
-        Err(Error::Usage {
-            message: message.into(),
-            hint: None,
-        })
+        Err(Error::Usage { message, hint: None })
     }
 
     fn list(&self, files: &[Listed], output: &Output) -> Outcome {
@@ -166,6 +169,13 @@ impl Images {
             message: format!("--missing-from names no registry: {error}"),
             hint: None,
         })?;
+        if let Some(option) = self.from.without_effect(place.engine()) {
+            return Err(Error::Usage {
+                message: format!("{option} has no meaning for {place_text}"),
+                hint: Some(format!("leave out {option}").into()),
+            }
+            .into());
+        }
         let references = resolved::references(files)?;
         let progress = bars::progress(output);
         progress.phase("comparing", None);

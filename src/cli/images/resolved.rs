@@ -8,7 +8,9 @@ use sealift::image::asked::Asked;
 use sealift::image_list::{ImageFile, Lock, LockedImage, Mention};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, Platform, PlatformSelection, Reference};
+use sealift::recover::Rebuild;
 use sealift::save;
+use sealift::source::Source;
 use sealift::{Error, Result};
 
 use crate::cli::bars;
@@ -39,34 +41,36 @@ pub struct Resolving<'a> {
 }
 
 impl Resolving<'_> {
-    /// Resolves every image, in the order of `references`. Reports all that cannot be.
-    fn resolve(
+    /// Asks the source about images. Manifests are recovered, as a save would, to learn their digests.
+    fn ask<T>(
         &self,
         references: &[Reference],
-        platforms_of: HashMap<String, PlatformSelection>,
-    ) -> Result<Vec<(Reference, save::Resolved)>> {
+        about: impl FnOnce(&dyn Source) -> Result<Vec<Result<T>>>,
+    ) -> Result<Vec<(Reference, T)>> {
         let progress = bars::progress(self.output);
         progress.phase("resolving", None);
-        let source = self.from.source(false, None, true, &progress, self.interrupt)?;
-        let options = save::Options {
-            platforms: self.platforms.cloned(),
-            platforms_of,
-            keep_going: true,
-            ..save::Options::default()
-        };
-        let resolved = save::resolve(source.as_ref(), references, &options, self.interrupt)?;
+        let rebuild = Rebuild::Manifests;
+        let source = self
+            .from
+            .source(false, None, rebuild, true, &progress, self.interrupt)?;
+        let answers = about(source.as_ref())?;
         progress.done();
-        lists::all_of(
-            references
-                .iter()
-                .zip(resolved)
-                .map(|(reference, resolved)| Ok((reference.clone(), resolved?))),
-        )
+        let answers = references.iter().zip(answers);
+        lists::all_of(answers.map(|(reference, answer)| Ok((reference.clone(), answer?))))
     }
 
     /// Writes a lock file of the images that files name.
     pub fn lock(&self, files: &[Listed], path: &Path, table_args: TableArgs) -> Result<(), Failure> {
-        let resolved = self.resolve(&references(files)?, lists::platforms(files))?;
+        let references = references(files)?;
+        let options = save::Options {
+            platforms: self.platforms.cloned(),
+            platforms_of: lists::platforms(files),
+            keep_going: true,
+            ..save::Options::default()
+        };
+        let resolved = self.ask(&references, |source| {
+            save::resolve(source, &references, &options, self.interrupt)
+        })?;
         let images = resolved.into_iter().map(|(reference, resolved)| {
             let digest = resolved.digest.ok_or_else(|| without_digest(&reference))?;
             Ok(LockedImage::new(
@@ -108,13 +112,11 @@ impl Resolving<'_> {
             .into());
         }
         let references = references(std::slice::from_ref(listed))?;
-        // All platforms of an image have one digest.
-        let any = references
-            .iter()
-            .map(|one| (one.full(), PlatformSelection::Present));
-        let resolved = self.resolve(&references, any.collect())?;
-        let digests = resolved.into_iter().map(|(reference, resolved)| {
-            let digest = resolved.digest.ok_or_else(|| without_digest(&reference))?;
+        let roots = self.ask(&references, |source| {
+            save::digests(source, &references, &save::Options::default(), self.interrupt)
+        })?;
+        let digests = roots.into_iter().map(|(reference, root)| {
+            let digest = root.digest.ok_or_else(|| without_digest(&reference))?;
             Ok((reference.full(), digest))
         });
         let digests: HashMap<String, Digest> = lists::all_of(digests)?.into_iter().collect();

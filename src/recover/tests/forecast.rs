@@ -5,14 +5,20 @@ use super::setup::{AMD64, APP, Setup, app, numbered};
 use crate::error::{ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Silent;
-use crate::recover::{Options, RecoverSource};
+use crate::recover::{Options, Rebuild, RecoverSource};
 use crate::save::{self, Forecast};
+use crate::source::Source;
 
 const OTHER: &str = "quay.io/org/other:1";
 
 /// A source whose temporary folder does not exist.
 fn source(store: Store, is_trial: bool) -> RecoverSource {
+    source_with(store, Rebuild::Auto, is_trial)
+}
+
+fn source_with(store: Store, rebuild: Rebuild, is_trial: bool) -> RecoverSource {
     let options = Options {
+        rebuild,
         tmpdir: "/nonexistent".into(),
         is_trial,
         ..Options::default()
@@ -112,4 +118,47 @@ fn images_that_only_the_classic_store_loads_are_refused_on_request() {
     // Otherwise they are saved.
     let all = forecast(store(), &names, &save::Options::default(), true).unwrap();
     assert_eq!((all.summary.images.len(), all.summary.skipped.len()), (3, 0));
+}
+
+#[test]
+fn digests_are_found_without_recompressing_the_layers_of_known_manifests() {
+    let (store, images) = store();
+    let references = [reference(APP), reference(OTHER)];
+    // Recompressed layers would have no place.
+    let source = source_with(store, Rebuild::Manifests, false);
+    let (options, interrupt) = (save::Options::default(), Interrupt::default());
+    let roots = save::digests(&source, &references, &options, &interrupt).unwrap();
+    let resolved = save::resolve(&source, &references, &options, &interrupt).unwrap();
+    for ((root, resolved), image) in roots.into_iter().zip(resolved).zip(&images) {
+        let resolved = resolved.unwrap();
+        assert_eq!(root.unwrap().digest, Some(image.digest()));
+        assert_eq!(resolved.digest, Some(image.digest()));
+        let stored: u64 = image.stored.iter().map(|bytes| size(bytes)).sum();
+        assert_eq!(
+            resolved.size,
+            stored + size(&image.manifest) + size(&image.config)
+        );
+    }
+}
+
+#[test]
+fn a_lost_manifest_is_recovered_for_its_digest_else_the_recorded_one_counts() {
+    let recoverable = Image::pushed(AMD64, &numbered(&[Form::Push, Form::Push]));
+    let lost = Image::unknown_encoder(AMD64, &numbered(&[Form::Push, Form::Push]));
+    for (image, rebuild, is_proven) in [
+        (&recoverable, Rebuild::Manifests, true),
+        (&recoverable, Rebuild::Never, false),
+        (&lost, Rebuild::Manifests, false),
+    ] {
+        let source = source_with(Store::default().pull(APP, image), rebuild, true);
+        let (options, interrupt) = (save::Options::default(), Interrupt::default());
+        let mut roots = save::digests(&source, &[reference(APP)], &options, &interrupt).unwrap();
+        let root = roots.remove(0).unwrap();
+        assert_eq!(root.digest, Some(image.digest()));
+        let source: &dyn Source = &source;
+        assert_eq!(
+            source.find_one(&reference(APP), None).unwrap().is_proven,
+            is_proven
+        );
+    }
 }
