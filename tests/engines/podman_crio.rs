@@ -57,6 +57,11 @@ fn the_storage_of_cri_o_is_found_by_its_configuration() {
     .unwrap();
     let said = load().ok().stdout;
     assert!(said.contains("1 image in CRI-O's storage"), "{said}");
+    fs::write(podman.outside("list.txt"), "app:1\nabsent:1\n").unwrap();
+    let list = podman.inside("list.txt");
+    let images = ["images", "-q", &list, "--missing-from", "crio"];
+    let absent = run(podman.command("sealift").args(images)).code(7);
+    assert_eq!(absent.stdout, "absent:1\n");
     assert_eq!(podman.digest("docker.io/library/app:1"), app.digest);
 
     let listed = |args: &[&str]| {

@@ -206,6 +206,18 @@ fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
     let inventory: Vec<&str> = inventory.split(' ').chain([NAMESPACE]).collect();
     let listed = sealift.run(&inventory).ok();
     assert!(listed.stdout.contains(", namespace k8s.io: "), "{listed:?}");
+    // By tag, by tag and digest, and by digest alone.
+    let app = build(&sealift, 0, "1").digest;
+    let known = format!("app0:1\napp0:1@{app}\napp0@{app}\n{PAUSE}\n");
+    fs::write(sealift.path("list.txt"), format!("{known}absent:1\n")).unwrap();
+    for (namespace, missing) in [
+        (NAMESPACE, "absent:1\n".to_owned()),
+        ("other", format!("{known}absent:1\n")),
+    ] {
+        let list = ["images", "-q", "list.txt", "--missing-from", "containerd"];
+        let found = sealift.run(&[&list[..], &["--namespace", namespace]].concat());
+        assert_eq!(found.code(7).stdout, missing);
+    }
     let (second, built) = update(&sealift);
     // Another namespace lacks everything.
     let args = [
@@ -271,6 +283,17 @@ fn an_update_of_podman_holds_only_what_it_lacks(version: podman::Version, user: 
     let images = &written.json()["engines"][0]["images"];
     assert_eq!(images.as_array().unwrap().len(), ALL);
     fs::write(sealift.path("have.json"), &written.stdout).unwrap();
+    fs::write(podman.outside("list.txt"), "app0:1\nabsent:1\n").unwrap();
+    let mut missing = podman.command("sealift");
+    missing.args([
+        "images",
+        "-q",
+        &podman.inside("list.txt"),
+        "--missing-from",
+        "podman",
+    ]);
+    let missing = run(missing.args(podman.storage())).code(7);
+    assert_eq!(missing.stdout, "absent:1\n");
 
     let (second, built) = update(&sealift);
     // Another podman lacks everything.
