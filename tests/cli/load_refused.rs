@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use insta::assert_snapshot;
 
 use crate::load_files::{archives, tree};
-use crate::support::Transcript;
+use crate::support::{Transcript, run};
 
 #[test]
 fn impossible_loads_are_refused_and_change_nothing() {
@@ -342,6 +342,12 @@ fn nothing_is_written_into_a_layout_that_is_read() {
     exit 2
     ");
     fs::remove_file(sealift.path("dangling")).unwrap();
+    let mut from_inside = sealift.command(&["save", "--from", ".", "--all", "-o", "x.tar"]);
+    let refused = run(from_inside.current_dir(sealift.path("in"))).code(2);
+    assert!(
+        refused.stderr.contains("x.tar is inside ., which is read"),
+        "{refused:?}"
+    );
     assert!(tree(sealift.home()) == before);
     // Beside it, and with a name that begins like its own.
     sealift.run(&["load", "-q", "in", "--to", "archive:in.tar"]).ok();

@@ -78,14 +78,19 @@ impl Inputs {
 
     /// The folder among these that a target is in.
     fn folder_of(&self, target: &Path) -> Option<&Path> {
-        let resolved = target.canonicalize().ok().or_else(|| {
-            // A target that does not exist yet.
-            let located = publish::locate(target).ok()?;
-            Some(located.dir.path().canonicalize().ok()?.join(located.name))
-        })?;
+        let resolved = place(target)?;
         let mut folders = resolved.ancestors().skip(1);
         folders.find_map(|folder| self.0.get(&id(&folder.metadata().ok()?)).map(PathBuf::as_path))
     }
+}
+
+/// The real path of a file, which need not exist: without links and relative parts.
+pub fn place(target: &Path) -> Option<PathBuf> {
+    target.canonicalize().ok().or_else(|| {
+        let located = publish::locate(target).ok()?;
+        let path = std::path::absolute(located.dir.join(&located.name)).ok()?;
+        Some(path.parent()?.canonicalize().ok()?.join(located.name))
+    })
 }
 
 fn id(meta: &Metadata) -> (u64, u64) {

@@ -38,7 +38,7 @@ use crate::interrupt::{Guard, Interrupt};
 use crate::oci::{Descriptor, Digest};
 use crate::transfer::Sink;
 
-pub use self::inputs::Inputs;
+pub use self::inputs::{Inputs, place};
 pub use self::publish::{check_place, locate};
 pub(crate) use self::segments::cut;
 pub use self::segments::write_error;
