@@ -18,6 +18,7 @@ const SCHEMA: u32 = 1;
 pub struct PlanDocument<'p> {
     schema: u32,
     target: &'p str,
+    version: Option<&'p str>,
     images: Vec<PlannedImage>,
     left_out: Vec<SkippedDocument<'p>>,
     send: &'p [UploadBlob],
@@ -30,6 +31,7 @@ impl<'p> From<&'p Plan> for PlanDocument<'p> {
     fn from(plan: &'p Plan) -> PlanDocument<'p> {
         let Plan {
             target,
+            version,
             images,
             skipped,
             send,
@@ -43,6 +45,7 @@ impl<'p> From<&'p Plan> for PlanDocument<'p> {
         PlanDocument {
             schema: SCHEMA,
             target,
+            version: version.as_deref(),
             images,
             left_out: skipped.iter().map(SkippedDocument::from).collect(),
             send,
@@ -57,6 +60,7 @@ impl<'p> From<&'p Plan> for PlanDocument<'p> {
 pub struct ReportDocument<'r> {
     schema: u32,
     target: &'r str,
+    version: Option<&'r str>,
     images: Vec<Loaded>,
     left_out: Vec<SkippedDocument<'r>>,
     changed: bool,
@@ -71,6 +75,7 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
     fn from(report: &'r Report) -> ReportDocument<'r> {
         let Report {
             target,
+            version,
             images,
             skipped,
             error,
@@ -85,6 +90,7 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
         ReportDocument {
             schema: SCHEMA,
             target,
+            version: version.as_deref(),
             images,
             left_out: skipped.iter().map(SkippedDocument::from).collect(),
             changed: report.changed(),

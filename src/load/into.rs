@@ -41,13 +41,14 @@ pub trait AnyTarget {
 impl<T: Target> AnyTarget for T {
     fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
         let inventory: Inventory<T::Details> = self.probe(candidates, options)?;
-        let plan = self.plan(candidates, options, &inventory)?;
+        let mut plan = self.plan(candidates, options, &inventory)?;
         let lacking = candidates.lacking(&plan, &inventory);
-        if lacking.is_empty() {
-            return Ok(plan);
+        if !lacking.is_empty() {
+            let options = options.without_lacking(lacking, candidates, &plan.target)?;
+            plan = self.plan(candidates, &options, &inventory)?;
         }
-        let options = options.without_lacking(lacking, candidates, &plan.target)?;
-        self.plan(candidates, &options, &inventory)
+        plan.version = inventory.version;
+        Ok(plan)
     }
 
     fn execute(

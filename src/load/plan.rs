@@ -347,6 +347,8 @@ pub struct PlanDetails {
 pub struct Plan {
     /// The target.
     pub target: String,
+    /// Its version, if it is a program: that of its inventory.
+    pub version: Option<String>,
     /// The images.
     pub images: Vec<PlannedImage>,
     /// Requested images that are skipped.
@@ -364,6 +366,7 @@ impl Plan {
     pub fn new(target: impl Into<String>) -> Plan {
         Plan {
             target: target.into(),
+            version: None,
             images: Vec::new(),
             skipped: Vec::new(),
             send: Vec::new(),

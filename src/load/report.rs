@@ -111,6 +111,8 @@ pub struct ReportDetails {
 pub struct Report {
     /// The target.
     pub target: String,
+    /// As [`Plan::version`].
+    pub version: Option<String>,
     /// The images that are loaded.
     pub images: Vec<Loaded>,
     /// Requested images that were skipped, and those that were not loaded because of the error.
@@ -129,6 +131,7 @@ impl Report {
     pub fn new(plan: &Plan) -> Report {
         Report {
             target: plan.target.clone(),
+            version: plan.version.clone(),
             images: Vec::new(),
             skipped: plan.skipped.clone(),
             error: None,

@@ -150,6 +150,7 @@ fn every_document_uses_the_same_names() {
     {
       "schema": 1,
       "target": "OCI layout out",
+      "version": null,
       "images": [
         {
           "name": "app:1",

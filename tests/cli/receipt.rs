@@ -113,7 +113,8 @@ fn a_receipt_says_what_was_loaded() {
           "left_out": [],
           "schema": 1,
           "sent": 3266,
-          "target": "OCI layout new"
+          "target": "OCI layout new",
+          "version": null
         }
       ]
     }
