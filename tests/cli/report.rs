@@ -398,6 +398,14 @@ fn a_page_fits_screens_and_paper() {
             let (requests, complaints) = browser.requests_and_complaints();
             assert!(complaints.is_empty(), "{what}: {complaints:?}");
             assert!(
+/// How many images have their first platform broken within a word.
+const BROKEN: &str = "[...document.querySelectorAll('.names .platforms')].filter((cell) => {
+    const word = document.createRange();
+    word.setStart(cell.firstChild, 0);
+    word.setEnd(cell.firstChild, 'linux/amd64'.length);
+    return word.getClientRects().length > 1;
+}).length";
+
                 requests.iter().all(|request| request.starts_with("\"data:")),
                 "{what}: {requests:?}"
             );
@@ -427,3 +435,4 @@ fn a_page_fits_screens_and_paper() {
     let pdf = STANDARD.decode(printed["data"].as_str().unwrap()).unwrap();
     assert!(pages(&pdf) > 2, "{} pages", pages(&pdf));
 }
+            assert_eq!(browser.value(BROKEN), 0, "{what}");
