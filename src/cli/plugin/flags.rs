@@ -64,12 +64,12 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// A variable, and its new value if it is to have one.
+/// A variable, and its new value; `None` removes it.
 type Change = (&'static str, Option<OsString>);
 
 impl Flags {
-    /// Takes the options, and the plugin's name after them, off a command line. Returns the options and the plugin's own
-    /// arguments; `None` if Docker has not written the line.
+    /// Parses a command line: the options, the plugin's name, and the plugin's own arguments, which it returns with the
+    /// options. `None` if the line is not Docker's.
     pub fn parse(line: &[OsString]) -> Option<(Flags, Vec<OsString>)> {
         let docker = OsString::from("docker");
         let flags = Flags::try_parse_from(std::iter::once(&docker).chain(line)).ok()?;
