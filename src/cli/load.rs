@@ -21,11 +21,10 @@ use super::planned::Printed;
 use super::receipt::{self, Receipt};
 use super::registry::PushArgs;
 use super::rename::RenameArgs;
-use super::report;
 use super::results::Results;
 use super::table::TableArgs;
 use super::to::{To, ToParser};
-use super::{exit, size};
+use super::{ending, size};
 
 /// Verify archives and load their images into an engine, registry, layout or archive
 #[derive(Args)]
@@ -135,36 +134,14 @@ impl Load {
         let Some(path) = &self.receipt else {
             return self.load(None, output, interrupt);
         };
-        let receipt = Receipt::begin(path, self.archive.paths())?;
-        let _guard = interrupt.on_stop({
-            let (receipt, interrupt) = (receipt.clone(), interrupt.clone());
-            move || {
-                let signal = interrupt.signal().unwrap_or_default();
-                let written = receipt.write(
-                    Some(exit::after_signal(signal)),
-                    Some(report::interrupted(signal)),
-                );
-                if let Err(error) = written {
-                    interrupt.remark(error.to_string());
-                }
-            }
-        });
-        let ended = self.load(Some(&receipt), output, interrupt);
-        // From here on, a signal waits. One that came before has its own receipt.
-        let unfinished = format!("{} does not say how the load ended", receipt.path().display());
-        let _hold = interrupt.hold(unfinished)?;
-        let written = match &ended {
-            Ok(failure) => receipt.write(Some(failure.map_or(0, exit::code)), None),
-            Err(failure) => receipt.write(Some(failure.status()), failure.document()),
+        let receipt = Receipt::begin(path, self.archive.paths(), self.to.path())?;
+        let write = {
+            let receipt = receipt.clone();
+            move |exit, error| receipt.write(Some(exit), error)
         };
-        match (ended, written) {
-            (ended, Ok(())) => ended,
-            (Ok(_), Err(error)) => Err(error.into()),
-            (Err(failure), Err(error)) => {
-                output.error(&error);
-                Err(failure)
-            }
-        }
+        ending::written(path, write, output, interrupt, || {
+            self.load(Some(&receipt), output, interrupt)
+        })
     }
 
     /// Verifies, plans, applies, and reports what is shown.
@@ -186,7 +163,8 @@ impl Load {
             .map(|(label, layout)| {
                 let layout = layout?;
                 if let Some(receipt) = receipt {
-                    receipt.archive(&label, layout.as_ref(), self.archive.are_expected());
+                    let quick = self.push.digests_only();
+                    receipt.archive(&label, layout.as_ref(), self.archive.are_expected(), quick);
                 }
                 Ok(layout)
             })

@@ -21,7 +21,7 @@
 //! - [`receipt`]: the receipt of a load
 //! - [`report`]: reports of a verification, for people who sign off a transfer
 //! - [`table`]: tables that fit the terminal
-//! - [`files`]: files that are replaced as a whole
+//! - [`files`]: files that are replaced as a whole; [`ending`]: those that say how a run ended
 //! - [`rows`]: which names get a row of a table
 //! - [`size`]: sizes as people write them
 
@@ -33,6 +33,7 @@ mod containerd;
 mod docker;
 mod doctor;
 mod documents;
+mod ending;
 mod engines;
 mod exit;
 mod files;

@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealift::archive::Layout;
-use sealift::archive::writer::{self, Inputs};
 use sealift::load::Outcome as Loading;
 use sealift::{Error, Result};
 use serde_json::{Value, json};
 
 use super::documents::TargetsDocument;
-use super::files;
 use super::output::json_bytes;
 use super::report::Run;
+use super::{ending, files};
 
 /// A receipt that is being written. Clones share it.
 #[derive(Clone)]
@@ -45,10 +44,13 @@ impl Receipt {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or is one of those that are read.
-    pub fn begin(path: &Path, read: &[PathBuf]) -> Result<Receipt> {
-        writer::locate(path)?;
-        Inputs::of_paths(read.iter().cloned()).refuse(&[path.to_path_buf()])?;
+    /// If the file cannot be written, is one of those that are read, or is part of the folder or archive that is loaded
+    /// into.
+    pub fn begin(path: &Path, read: &[PathBuf], target: Option<&Path>) -> Result<Receipt> {
+        ending::check(path, read)?;
+        if let Some(target) = target {
+            ending::check_target(path, target)?;
+        }
         let receipt = Receipt {
             path: path.to_path_buf(),
             state: Arc::new(Mutex::new(State {
@@ -61,18 +63,14 @@ impl Receipt {
         Ok(receipt)
     }
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an archive that was opened.
-    pub fn archive(&self, label: &str, layout: &dyn Layout, is_expected: bool) {
-        let archive = json!({ "archive": label, "digest": layout.digest(), "expected": is_expected });
+    /// Adds an archive that was opened, of which every byte is verified, or only digests if `quick`.
+    pub fn archive(&self, label: &str, layout: &dyn Layout, is_expected: bool, quick: bool) {
+        let digest = layout.digest();
+        let archive = json!({ "archive": label, "digest": digest, "expected": is_expected, "quick": quick });
         self.state().archives.push(archive);
     }
 

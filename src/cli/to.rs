@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::TypedValueParser;
@@ -38,6 +38,14 @@ impl To {
             To::Auto => true,
             To::Engines(engines) => engines.contains(&engine),
             To::Folder(_) | To::Archive(_) | To::Registry(_) => false,
+        }
+    }
+
+    /// The folder or archive, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            To::Folder(path) | To::Archive(path) => Some(path),
+            To::Auto | To::Engines(_) | To::Registry(_) => None,
         }
     }
 }

@@ -80,7 +80,8 @@ fn a_receipt_says_what_was_loaded() {
         {
           "archive": "images.tar",
           "digest": "<images.tar>",
-          "expected": true
+          "expected": true,
+          "quick": false
         }
       ],
       "exit": 0,
@@ -151,6 +152,15 @@ fn a_failed_load_has_a_receipt_too() {
     transcript.run("load images.tar --to oci:new --receipt absent/receipt.json");
     transcript.run("load images.tar --to oci:new --receipt images.tar");
     transcript.run("load images.tar --to oci:new --receipt receipt.json --dry-run");
+    // A receipt never replaces what was loaded.
+    sealift.run(&["load", "-q", "images.tar", "--to", "oci:old"]).ok();
+    transcript.run("load images.tar --to oci:old --receipt old/index.json");
+    transcript.run("load images.tar --to archive:new.tar --receipt ./new.tar");
+    sealift
+        .run(&["load", "-q", "images.tar", "--to", "archive:new.tar"])
+        .ok();
+    transcript.run("load images.tar --to archive:new.tar --receipt new.tar");
+    sealift.run(&["verify", "-q", "old", "new.tar"]).ok();
     assert_snapshot!(transcript.text(), @"
     $ sealift load images.tar --to oci:new --receipt receipt.html
     2> error: invalid value 'receipt.html' for '--receipt <FILE>': a receipt is JSON: FILE.json
@@ -174,6 +184,21 @@ fn a_failed_load_has_a_receipt_too() {
     2> Usage: sealift load --to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]> --receipt <FILE> <FILE>...
     2>
     2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load images.tar --to oci:old --receipt old/index.json
+    2> error: old/index.json belongs to the target old
+    2> hint: name another file
+    exit 2
+
+    $ sealift load images.tar --to archive:new.tar --receipt ./new.tar
+    2> error: ./new.tar belongs to the target new.tar
+    2> hint: name another file
+    exit 2
+
+    $ sealift load images.tar --to archive:new.tar --receipt new.tar
+    2> error: new.tar belongs to the target new.tar
+    2> hint: name another file
     exit 2
     ");
 }

@@ -58,7 +58,7 @@ pub struct Variant {
     pub config: Digest,
     /// Base first.
     pub layers: Vec<Layer>,
-    /// Where it comes from, as whoever built it says.
+    /// Where it comes from, according to its builder.
     pub labels: BTreeMap<String, String>,
 }
 

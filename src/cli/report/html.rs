@@ -6,7 +6,7 @@ use sealift::oci::Digest;
 use sealift::size::Size;
 
 use super::contents::{Contents, Variant};
-use super::{Archive, Report, Verdict, Verified, meaning, told};
+use super::{Archive, Report, Verdict, Verified, meaning, message_and_hint};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -25,7 +25,7 @@ pub fn page(report: &Report) -> String {
             Archive::Verified(verified) => section(&mut body, verified, at),
             Archive::Failed { label, error, .. } => {
                 body.raw("<section><h2>").text(label).raw("</h2>");
-                failure(&mut body, &told(error));
+                failure(&mut body, &message_and_hint(error));
                 body.raw("</section>");
             }
         }
@@ -54,7 +54,7 @@ fn header(body: &mut Html, report: &Report) {
     body.raw(class).raw("<strong>").raw(word).raw("</strong> ");
     body.text(report.sentence()).raw("</p>");
     if let Some(error) = &report.error {
-        failure(body, &told(error));
+        failure(body, &message_and_hint(error));
     }
     body.raw("<dl class=\"facts\">");
     fact(body, "Verified", |body| {
@@ -67,10 +67,7 @@ fn header(body: &mut Html, report: &Report) {
         body.text(report.run.users());
     });
     fact(body, "With", |body| {
-        body.text(format_args!(
-            "sealift {}, exit code {}",
-            report.run.sealift, report.exit
-        ));
+        body.text(report.with());
     });
     fact(body, "Checks", |body| {
         body.text(report.checks()).raw(".");

@@ -9,7 +9,7 @@ use sealift::size::Size;
 
 use super::contents::Contents;
 use super::html::evidences;
-use super::{Archive, Report, SIGNATURES, Verdict, Verified, meaning, told};
+use super::{Archive, Report, SIGNATURES, Verdict, Verified, meaning, message_and_hint};
 
 /// The text of a report.
 pub fn text(report: &Report) -> String {
@@ -27,16 +27,13 @@ pub fn text(report: &Report) -> String {
         report.sentence()
     );
     if let Some(error) = &report.error {
-        failure(&mut text, &told(error));
+        failure(&mut text, &message_and_hint(error));
     }
     let rows = [
         ("Verified", plain(&report.run.times())),
         ("On host", plain(&report.run.host)),
         ("By user", plain(&report.run.users())),
-        (
-            "With",
-            format!("sealift {}, exit code {}", report.run.sealift, report.exit),
-        ),
+        ("With", report.with()),
         ("Checks", report.checks().to_string()),
     ];
     table(
@@ -49,7 +46,7 @@ pub fn text(report: &Report) -> String {
             Archive::Verified(verified) => section(&mut text, verified),
             Archive::Failed { label, error, .. } => {
                 let _ = write!(text, "\n## {}\n\n", plain(label));
-                failure(&mut text, &told(error));
+                failure(&mut text, &message_and_hint(error));
             }
         }
     }

@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sealift::archive::Layout;
-use sealift::archive::writer::{self, Inputs};
 use sealift::error::ErrorKind;
 use sealift::image::provenance::Evidence;
 use sealift::oci::{Digest, Platform};
@@ -24,7 +23,7 @@ use sealift::{Error, Result};
 use serde_json::{Value, json};
 
 use super::output::{error_json, json_bytes};
-use super::{exit, files, remedy};
+use super::{ending, files, remedy};
 use contents::{ArchiveFile, Contents, Reference};
 pub use run::Run;
 
@@ -62,22 +61,8 @@ impl ReportFile {
         &self.path
     }
 
-    /// Refuses, before the work begins, a file that cannot be written or that is read.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`] or [`Error::Io`].
-    pub fn check(&self, read: &[PathBuf]) -> Result<()> {
-        writer::locate(&self.path)?;
-        Inputs::of_paths(read.iter().cloned()).refuse(std::slice::from_ref(&self.path))
-    }
-
     /// Writes a report, as a whole.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn write(&self, report: &Report) -> Result<()> {
+    fn write(&self, report: &Report) -> Result<()> {
         let bytes = match self.format {
             Format::Html => html::page(report).into_bytes(),
             Format::Markdown => markdown::text(report).into_bytes(),
@@ -108,25 +93,51 @@ pub struct Report {
     /// Whether only digests were verified.
     quick: bool,
     archives: Vec<Archive>,
-    /// Why the run ended early: the error of a document, and for people.
+    /// Why the run ended early: the error of a document.
     error: Option<Value>,
-    exit: u8,
+    /// The exit code, once the run has ended.
+    exit: Option<u8>,
 }
 
-/// A report that a signal can end while it is made.
+/// A report that is being written. Clones share it: a signal can end it while archives are added.
 #[derive(Clone)]
-pub struct SharedReport(Arc<Mutex<Report>>);
-
-impl From<Report> for SharedReport {
-    fn from(report: Report) -> SharedReport {
-        SharedReport(Arc::new(Mutex::new(report)))
-    }
+pub struct SharedReport {
+    file: ReportFile,
+    report: Arc<Mutex<Report>>,
 }
 
 impl SharedReport {
+    /// Writes the report of a verification that is under way, so that none of an earlier one is left.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written, or is one of the targets.
+    pub fn begin(file: &ReportFile, targets: &[PathBuf], quick: bool) -> Result<SharedReport> {
+        ending::check(&file.path, targets)?;
+        let report = Report::begin(targets, quick);
+        file.write(&report)?;
+        Ok(SharedReport {
+            file: file.clone(),
+            report: Arc::new(Mutex::new(report)),
+        })
+    }
+
     /// The report, for as long as it is changed or written.
     pub fn lock(&self) -> MutexGuard<'_, Report> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the report, as a whole: with the exit code of a run that has ended, and the error that ended it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn end(&self, exit: u8, error: Option<Value>) -> Result<()> {
+        let mut report = self.lock();
+        report.run.end();
+        report.exit = Some(exit);
+        report.error = error;
+        self.file.write(&report)
     }
 }
 
@@ -187,8 +198,8 @@ struct Name {
 }
 
 impl Report {
-    /// Begins a report.
-    pub fn begin(targets: &[PathBuf], quick: bool) -> Report {
+    /// A report of a run that begins.
+    fn begin(targets: &[PathBuf], quick: bool) -> Report {
         let targets = targets.iter().map(|target| target.display().to_string());
         Report {
             run: Run::begin(),
@@ -196,7 +207,7 @@ impl Report {
             quick,
             archives: Vec::new(),
             error: None,
-            exit: 0,
+            exit: None,
         }
     }
 
@@ -282,13 +293,6 @@ impl Report {
         });
     }
 
-    /// Ends the report with the exit code of the run, and the error that ended it.
-    pub fn end(&mut self, exit: u8, error: Option<Value>) {
-        self.run.end();
-        self.exit = exit;
-        self.error = error;
-    }
-
     /// What is certain.
     fn verdict(&self) -> Verdict {
         let is_wrong = |archive: &Archive| match archive {
@@ -298,7 +302,7 @@ impl Report {
         let is_good = |archive: &Archive| matches!(archive, Archive::Verified(verified) if verified.is_good);
         match () {
             () if self.archives.iter().any(is_wrong) => Verdict::Bad,
-            () if self.exit == 0 && self.error.is_none() && self.archives.iter().all(is_good) => {
+            () if self.exit == Some(0) && self.error.is_none() && self.archives.iter().all(is_good) => {
                 Verdict::Good
             }
             () => Verdict::Unknown,
@@ -326,7 +330,17 @@ impl Report {
                 "{} found. Do not load this.",
                 sealift::html::count(errors, "error was", "errors were")
             ),
+            Verdict::Unknown if self.exit.is_none() => "The verification has not ended.".into(),
             Verdict::Unknown => "Not everything could be verified.".into(),
+        }
+    }
+
+    /// The version of sealift and the exit code, for people.
+    fn with(&self) -> String {
+        let version = self.run.sealift;
+        match self.exit {
+            Some(exit) => format!("sealift {version}, exit code {exit}"),
+            None => format!("sealift {version}"),
         }
     }
 
@@ -434,14 +448,8 @@ fn extended(
     document
 }
 
-/// The error of a run that a signal ended.
-pub fn interrupted(signal: i32) -> Value {
-    let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-    json!({ "message": format!("interrupted by {name}"), "hint": null, "exit": exit::after_signal(signal), "code": null })
-}
-
 /// The error of a run, for people: its message and hint.
-fn told(error: &Value) -> (String, Option<String>) {
+fn message_and_hint(error: &Value) -> (String, Option<String>) {
     let text = |field: &str| error[field].as_str().map(ToString::to_string);
     (text("message").unwrap_or_default(), text("hint"))
 }

@@ -13,7 +13,7 @@ pub struct Run {
     pub host: String,
     /// The user.
     pub user: String,
-    /// Who called sudo, if somebody did.
+    /// The user who called sudo, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sudo_user: Option<String>,
     /// When it began: RFC 3339, in UTC.

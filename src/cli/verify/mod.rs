@@ -14,6 +14,7 @@ pub mod storage;
 mod targets;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Args;
@@ -24,14 +25,14 @@ use sealift::registry::verify::Depth;
 use sealift::registry_storage::Sample;
 use sealift::verify::Options;
 use sealift::{Error, Result};
+use serde_json::Value;
 
 use super::archive::{JobsArgs, ReadArgs};
-use super::exit;
-use super::files;
 use super::lists::ListArgs;
 use super::output::{Failure, Outcome, Output};
 use super::registry::RegistryArgs;
-use super::report::{self, Report, ReportFile, SharedReport};
+use super::report::{self, ReportFile, SharedReport};
+use super::{ending, files};
 use metrics::Metrics;
 use targets::Targets;
 
@@ -101,7 +102,12 @@ pub struct Verify {
     ///
     /// It says what is in the archives, whose digests these are, what was verified, when, where and by whom. It is written
     /// also if something is wrong.
-    #[arg(long, value_name = "FILE", value_parser = report::parse)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = report::parse,
+        conflicts_with_all = ["list", "all", "platform", "since", "metrics"]
+    )]
     report: Option<ReportFile>,
     /// Verify the storage folder of a registry (CNCF distribution, version 2 or 3)
     ///
@@ -137,77 +143,45 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies. Writes metrics and a report however it ends: those of an earlier run would say that all is good.
+    /// Verifies. Writes metrics or a report however it ends.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        if let Some(file) = &self.report {
-            return self.reporting(file, output, interrupt);
-        }
-        let Some(path) = &self.metrics else {
-            return self.verify(None, output, interrupt).map(|(failure, _)| failure);
-        };
-        let started = Instant::now();
-        let _guard = interrupt.on_stop({
-            let (path, interrupt) = (path.clone(), interrupt.clone());
-            move || {
-                let status = exit::after_signal(interrupt.signal().unwrap_or_default());
-                if let Err(error) = write(Metrics::of_failed_run(status), &path, started) {
-                    interrupt.remark(error.to_string());
-                }
-            }
-        });
-        let ended = self.verify(None, output, interrupt);
-        // From here on, a signal waits. One that came before has its own metrics.
-        let unfinished = format!("{} still has the metrics of an earlier run", path.display());
-        let _hold = interrupt.hold(unfinished)?;
-        match ended {
-            Ok((failure, metrics)) => {
-                write(metrics, path, started)?;
-                Ok(failure)
-            }
-            Err(failure) => {
-                if let Err(error) = write(Metrics::of_failed_run(failure.status()), path, started) {
-                    output.error(&error);
-                }
-                Err(failure)
-            }
+        match (&self.report, &self.metrics) {
+            (Some(file), _) => self.with_report(file, output, interrupt),
+            (None, Some(path)) => self.with_metrics(path, output, interrupt),
+            (None, None) => self.verify(None, output, interrupt).map(|(failure, _)| failure),
         }
     }
 
-    /// Verifies archives and writes a report, also if a signal ends it.
-    fn reporting(&self, file: &ReportFile, output: &Output, interrupt: &Interrupt) -> Outcome {
-        file.check(&self.targets)?;
-        let report = SharedReport::from(Report::begin(&self.targets, self.is_quick()));
-        let _guard = interrupt.on_stop({
-            let (file, interrupt, report) = (file.clone(), interrupt.clone(), report.clone());
-            move || {
-                let signal = interrupt.signal().unwrap_or_default();
-                let mut report = report.lock();
-                report.end(exit::after_signal(signal), Some(report::interrupted(signal)));
-                if let Err(error) = file.write(&report) {
-                    interrupt.remark(error.to_string());
-                }
+    fn with_metrics(&self, path: &Path, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let started = Instant::now();
+        let found = Arc::new(Mutex::new(None));
+        let write = {
+            let (path, found) = (path.to_path_buf(), Arc::clone(&found));
+            move |exit, error: Option<Value>| {
+                let found = found.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let found = found.filter(|_| error.is_none());
+                let mut metrics = found.unwrap_or_else(|| Metrics::of_failed_run(exit));
+                metrics.add_run(started.elapsed());
+                files::write(&path, metrics.text(&path).as_bytes())
             }
-        });
-        let ended = self.verify(Some(&report), output, interrupt);
-        // From here on, a signal waits. One that came before has its own report.
-        let unfinished = format!("{} is not the report of this run", file.path().display());
-        let _hold = interrupt.hold(unfinished)?;
-        let mut report = report.lock();
-        match &ended {
-            Ok((failure, _)) => report.end(failure.map_or(0, exit::code), None),
-            Err(failure) => report.end(failure.status(), failure.document()),
-        }
-        let written = file.write(&report);
-        match (ended, written) {
-            (Ok((failure, _)), Ok(())) => Ok(failure),
-            (Ok(_), Err(error)) => Err(error.into()),
-            (Err(failure), written) => {
-                if let Err(error) = written {
-                    output.error(&error);
-                }
-                Err(failure)
-            }
-        }
+        };
+        ending::written(path, write, output, interrupt, || {
+            let (failure, metrics) = self.verify(None, output, interrupt)?;
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(metrics);
+            Ok(failure)
+        })
+    }
+
+    fn with_report(&self, file: &ReportFile, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let report = SharedReport::begin(file, &self.targets, self.is_quick())?;
+        let write = {
+            let report = report.clone();
+            move |exit, error| report.end(exit, error)
+        };
+        ending::written(file.path(), write, output, interrupt, || {
+            let (failure, _) = self.verify(Some(&report), output, interrupt)?;
+            Ok(failure)
+        })
     }
 
     fn is_quick(&self) -> bool {
@@ -280,9 +254,4 @@ impl Verify {
             }),
         }
     }
-}
-
-fn write(mut metrics: Metrics, path: &Path, started: Instant) -> Result<()> {
-    metrics.add_run(started.elapsed());
-    files::write(path, metrics.text(path).as_bytes())
 }
