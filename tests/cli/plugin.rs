@@ -22,20 +22,16 @@ impl Plugin {
 
     /// The plugin with these words, as a client runs it.
     fn command(&self, words: &str) -> Command {
-        let mut command = self.0.command(&[""; 0]);
-        let mut plugin = Command::new(self.0.path("docker-sealift"));
-        plugin
+        let sealift = self.0.command(&[""; 0]);
+        let environment = sealift.get_envs();
+        let mut command = Command::new(self.0.path("docker-sealift"));
+        command
             .args(words.split_whitespace())
             .current_dir(self.0.home())
             .env_clear()
-            .envs(
-                command
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
+            .envs(environment.filter_map(|(name, value)| Some((name, value?))))
             .env("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", "/usr/bin/docker")
             .stdin(Stdio::null());
-        command = plugin;
         command
     }
 
