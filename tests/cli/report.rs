@@ -270,6 +270,98 @@ fn a_report_names_files_and_forms_of_layers() {
 }
 
 #[test]
+fn a_report_says_where_images_come_from_and_what_refers_to_them() {
+    let sealift = Sealift::new();
+    let layout = sealift.path("layout");
+    let built = Image::sample("app", "1").build(&layout, "registry.example/app:1");
+    // A signature as cosign stores it, with labels.
+    let empty = store(&layout.join("blobs/sha256"), b"{}");
+    let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2 });
+    let signature = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example", "config": empty, "layers": [empty],
+        "annotations": {
+            "org.opencontainers.image.source": "https://git.example/app",
+            "org.opencontainers.image.title": "x".repeat(400),
+            "org.example": "not shown",
+        },
+    });
+    let name = format!("registry.example/app:{}.sig", built.digest.replace(':', "-"));
+    add_entry(&layout, &signature, json!({ "io.containerd.image.name": name }));
+    // The host has the image already.
+    sealift
+        .run(&[
+            "load",
+            "-q",
+            "layout",
+            "--image",
+            "registry.example/app:1",
+            "--to",
+            "oci:host",
+        ])
+        .ok();
+    sealift
+        .run(&["inventory", "--from", "oci:host", "-o", "host.json"])
+        .ok();
+    let save = [
+        "save",
+        "-q",
+        "--from",
+        "layout",
+        "--all",
+        "--have",
+        "host.json",
+        "-o",
+        "images.tar",
+    ];
+    sealift.run(&save).ok();
+    let verify = ["verify", "-q", "images.tar", "--digests-only", "--report"];
+    for name in ["report.json", "report.md"] {
+        sealift.run(&[&verify[..], &[name]].concat()).ok();
+    }
+    let text = steady(&sealift, &built, &read(&sealift, "report.md"));
+    assert!(
+        text.contains("| Left out | 4 layers, 2.3 MB, left out for the inventory "),
+        "{text}"
+    );
+    let parts = [
+        "**GOOD**",
+        "| Checks",
+        "| attestation",
+        "| signature",
+        ", left out",
+        "- source",
+    ];
+    let is_shown = |line: &&str| {
+        parts
+            .iter()
+            .any(|part| line.trim_start().starts_with(part) || line.ends_with(part))
+    };
+    let shown: Vec<&str> = text.lines().filter(is_shown).collect();
+    assert_snapshot!(shown.join("\n"), @"
+    **GOOD**: Every blob has its digest, and nothing is missing. What is left out was not verified.
+    | Checks | Digests only: the structure of the archive; digest, size and media type of every blob; that everything that is named is present, and everything that is present is named. Layers were not decompressed, so their diff ids were not verified |
+    | attestation | `<digest 4>` | registry.example/app:1, linux/amd64 |
+    | attestation | `<digest 5>` | registry.example/app:1, linux/arm64/v8 |
+    | signature | `<digest 3>` | registry.example/app:1 |
+      - layer `<app:1 linux/amd64 layer 1>`, 1.0 MB, left out
+      - layer `<app:1 linux/amd64 layer 2>`, 200 kB, left out
+      - layer `<app:1 linux/amd64 layer 3>`, 50.2 kB, left out
+      - layer `<app:1 linux/arm64/v8 layer 1>`, 1.0 MB, left out
+      - layer `<app:1 linux/amd64 layer 2>`, 200 kB, left out
+      - layer `<app:1 linux/amd64 layer 3>`, 50.2 kB, left out
+      - source: https:&#47;/git.example/app
+    ");
+    let report: Value = serde_json::from_str(&read(&sealift, "report.json")).unwrap();
+    let archive = &report["archives"][0];
+    let contents = &archive["contents"];
+    assert_eq!(contents[0]["manifests"][1]["layers"][2]["form"], "left-out");
+    let title = format!("{}...", "x".repeat(300));
+    let labels = json!({ "source": "https://git.example/app", "title": title });
+    assert_eq!(contents[1]["manifests"][0]["labels"], labels);
+}
+
+#[test]
 fn an_interrupted_run_has_a_report() {
     for signal in [Signal::TERM, Signal::KILL] {
         let sealift = Sealift::new();

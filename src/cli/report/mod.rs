@@ -321,11 +321,15 @@ impl Report {
     /// The verdict in a sentence.
     fn sentence(&self) -> String {
         let errors: usize = self.archives.iter().map(Archive::errors).sum();
+        let good = match self.quick {
+            true => "Every blob has its digest, and nothing is missing.",
+            false => "Every byte was verified, and nothing is wrong.",
+        };
         match self.verdict() {
-            Verdict::Good if self.quick => {
-                "Every blob has its digest, and everything that is named is there.".into()
+            Verdict::Good if self.archives.iter().any(Archive::leaves_out) => {
+                format!("{good} What is left out was not verified.")
             }
-            Verdict::Good => "Every byte was verified, and nothing is wrong.".into(),
+            Verdict::Good => good.into(),
             Verdict::Bad => format!(
                 "{} found. Do not load this.",
                 sealift::html::count(errors, "error was", "errors were")
@@ -392,6 +396,10 @@ impl Archive {
             Archive::Verified(verified) => verified.errors(),
             Archive::Failed { .. } => 1,
         }
+    }
+
+    fn leaves_out(&self) -> bool {
+        matches!(self, Archive::Verified(verified) if verified.left_out.is_some())
     }
 }
 
