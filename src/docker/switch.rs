@@ -84,20 +84,29 @@ fn obstacles(client: &Client, info: &Info, process: Option<&Process>) -> Vec<Obs
         ));
     }
     if info.has_user_namespaces() {
+        // moby#47377; Docker 29: moby#51042.
         obstacles.push(Obstacle::new(
-            "Docker remaps users (userns-remap), which its containerd store does not support",
-            "",
+            "Docker remaps users (userns-remap), and cannot build images then in its containerd store",
+            "stay with the classic store, as Docker 29 does with userns-remap",
         ));
     }
-    let settings = process.and_then(|process| process.settings().ok());
-    if let Some(driver) = settings
-        .as_ref()
-        .and_then(|settings| settings.text("storage-driver"))
-    {
-        obstacles.push(Obstacle::new(
-            format!("daemon.json sets the storage-driver {driver}, which would be the name of a snapshotter"),
-            "remove it together with the switch",
-        ));
-    }
+    obstacles.extend(process.and_then(storage_driver));
     obstacles
+}
+
+/// A storage driver that is set explicitly. Docker 28 takes it for the name of a snapshotter, starts, and can neither pull
+/// an image nor create a container.
+fn storage_driver(process: &Process) -> Option<Obstacle> {
+    if process.command_line().sets_storage_driver() {
+        return Some(Obstacle::new(
+            "the command line of dockerd sets the storage driver, which would be the name of a snapshotter",
+            "remove it there together with the switch",
+        ));
+    }
+    let settings = process.settings().ok()?;
+    let driver = settings.text("storage-driver")?;
+    Some(Obstacle::new(
+        format!("daemon.json sets the storage-driver {driver}, which would be the name of a snapshotter"),
+        "remove it together with the switch",
+    ))
 }

@@ -237,6 +237,53 @@ fn a_host_moves_to_the_containerd_store_with_every_name_and_digest() {
     assert_eq!(left.count(), 0);
 }
 
+/// A Docker whose containerd is the system's, on a disk of its own, with settings that the switch would meet. Users are
+/// remapped in a data root of their own, so it pulls its images after that.
+#[test]
+fn the_check_sees_the_settings_of_docker_and_the_disk_of_its_containerd() {
+    let registry = Registry::start();
+    let mut daemon = Daemon::options(Engine::Docker28, Store::Classic)
+        .mirror(&registry)
+        .system_containerd()
+        .containerd_disk("2m")
+        .flag("--storage-driver=overlay2")
+        .start();
+    daemon.stop();
+    let config = fs::read_to_string(daemon.config_file()).unwrap();
+    let remapped = config.replacen('{', r#"{"userns-remap":"default","#, 1);
+    fs::write(daemon.config_file(), remapped).unwrap();
+    daemon.start_again();
+    let sealift = Sealift::new().docker(&daemon);
+    let httpd = Image::sample("httpd", "2.4").build(&sealift.path("layout"), "httpd");
+    registry.push(&httpd, "library/httpd:2.4");
+    daemon.docker(&["pull", "-q", "httpd:2.4"]).ok();
+    fs::create_dir(sealift.path("backup")).unwrap();
+    let dry_run = DRY_RUN.replace("/backup", "backup");
+    let document = run(&mut sealift.shell(&format!("{dry_run} --json")))
+        .code(3)
+        .json();
+    let obstacles: Vec<_> = document["switch"]["obstacles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["reason"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        obstacles,
+        [
+            "Docker remaps users (userns-remap), and cannot build images then in its containerd store",
+            "the command line of dockerd sets the storage driver, which would be the name of a snapshotter",
+        ]
+    );
+    let room = &document["switch"]["room"];
+    assert!(
+        room["path"].as_str().unwrap().ends_with("/containerd/root"),
+        "{room}"
+    );
+    assert!(room["free"].as_u64().unwrap() < 2 << 20, "{room}");
+    assert!(room["needed"].as_u64() > room["free"].as_u64(), "{room}");
+}
+
 /// The check before, on a disk that is large enough and on one that is not.
 #[track_caller]
 fn the_check_tells_what_is_not_kept(host: &Host) {

@@ -14,6 +14,8 @@ use crate::oci::json;
 const MIRRORS: &str = "registry-mirrors";
 /// The flag for mirrors.
 const MIRROR_FLAG: &str = "registry-mirror";
+/// The flag of the storage driver, `-s` for short.
+const DRIVER_FLAG: &str = "storage-driver";
 /// dockerd's default for `--config-file`, which may be absent.
 pub const DEFAULT_PATH: &str = "/etc/docker/daemon.json";
 /// Flags whose value a reload replaces by the default, because it reads the file only.
@@ -245,6 +247,9 @@ impl CommandLine {
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let Some(flag) = argument.strip_prefix("--") else {
+                if argument.starts_with("-s") {
+                    found.flags.push(DRIVER_FLAG.into());
+                }
                 continue;
             };
             let (name, value) = match flag.split_once('=') {
@@ -278,6 +283,11 @@ impl CommandLine {
             }
         }
         found
+    }
+
+    /// Whether it sets the storage driver.
+    pub fn sets_storage_driver(&self) -> bool {
+        self.flags.iter().any(|flag| flag == DRIVER_FLAG)
     }
 }
 
@@ -408,6 +418,7 @@ mod tests {
         ] {
             let arguments: Vec<String> = line.split(' ').map(str::to_string).collect();
             let found = CommandLine::parse(&arguments);
+            assert!(!found.sets_storage_driver(), "{line}");
             assert_eq!(
                 found.config_file.as_deref(),
                 file.map(std::path::Path::new),
@@ -419,6 +430,14 @@ mod tests {
             let address = path("/x/c.sock").or_else(|| path("/run/containerd/containerd.sock"));
             assert_eq!(found.containerd, address, "{line}");
             assert_eq!(found.exec_root, path("/x/exec"), "{line}");
+        }
+        for line in [
+            "--storage-driver=overlay2",
+            "--storage-driver overlay2",
+            "-s overlay2",
+        ] {
+            let arguments: Vec<String> = line.split(' ').map(str::to_string).collect();
+            assert!(CommandLine::parse(&arguments).sets_storage_driver(), "{line}");
         }
     }
 }

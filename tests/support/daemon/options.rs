@@ -26,6 +26,7 @@ pub struct Options {
     pub(super) unshared: Vec<&'static str>,
     pub(super) loopback_up: bool,
     pub(super) disk: Option<&'static str>,
+    pub(super) containerd_disk: Option<&'static str>,
 }
 
 impl Options {
@@ -44,6 +45,7 @@ impl Options {
             unshared: Vec::new(),
             loopback_up: true,
             disk: None,
+            containerd_disk: None,
         }
     }
 
@@ -139,6 +141,14 @@ impl Options {
         self
     }
 
+    /// Puts the folder of a system's containerd on a file system of this size, such as `16m`.
+    #[must_use]
+    pub fn containerd_disk(mut self, size: &'static str) -> Self {
+        assert!(self.containerd, "dockerd's own containerd is in the data root");
+        self.containerd_disk = Some(size);
+        self
+    }
+
     /// Sets a variable in dockerd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -160,6 +170,9 @@ impl Options {
             fs::write(root.outside("daemon.json"), text).unwrap();
         }
         self.copy_files(&root);
+        if let Some(size) = self.containerd_disk {
+            root.mount_disk("containerd/root", size);
+        }
         let containerd = self
             .containerd
             .then(|| Process::start(&folder, &root, containerd::WITHOUT_CRI));
