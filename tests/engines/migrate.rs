@@ -83,6 +83,7 @@ impl Host {
         let (daemon, backup) = (&self.daemon, self.sealift.path("backup"));
         let paths = [
             ("/etc/docker/daemon.json", daemon.config_file()),
+            ("/etc/docker", daemon.config_file().parent().unwrap().into()),
             ("/var/run/docker.sock", daemon.socket()),
             ("/var/lib/docker", self.data_root()),
             ("/backup", backup),
