@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, RawMode, statat};
+use rustix::fs::{AtFlags, RawMode, statat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use sealift::archive::writer;
@@ -18,15 +18,14 @@ const MAX_FILE: u64 = 1 << 30;
 /// Writes a file, which may exist. A device or FIFO is written like a pipe.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = writer::locate(path)?;
-    let kind = target.kind().map_err(Error::io("look at", path))?;
-    let written = match kind {
-        None | Some(FileType::RegularFile | FileType::Directory) => mode(&target).and_then(|mode| {
+    let written = match target.is_special().map_err(Error::io("look at", path))? {
+        false => mode(&target).and_then(|mode| {
             let replaced = target
                 .dir
                 .replace(&target.name, mode, |file| file.write_all(bytes));
             replaced.and_then(|()| target.dir.sync())
         }),
-        Some(_) => target.open_special().and_then(|mut file| file.write_all(bytes)),
+        true => target.open_special().and_then(|mut file| file.write_all(bytes)),
     };
     written.map_err(Error::io("write", path))
 }
@@ -55,6 +54,8 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use rustix::fs::FileType;
 
     use super::*;
 

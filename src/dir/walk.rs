@@ -61,6 +61,19 @@ impl Located {
         self.dir.kind(&self.name)
     }
 
+    /// Whether it is a device, FIFO or the like, which is written like a pipe and never replaced.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn is_special(&self) -> io::Result<bool> {
+        let kind = self.kind()?;
+        Ok(!matches!(
+            kind,
+            None | Some(FileType::RegularFile | FileType::Directory)
+        ))
+    }
+
     /// Opens a regular file that only root and this user can write to.
     ///
     /// # Errors

@@ -124,8 +124,8 @@ impl Room {
     }
 }
 
-/// The folders that a save writes to: that of its `output`, unless it is a pipe, and `tmpdir`, unless nothing temporary is
-/// written or both are on one file system.
+/// The folders that a save writes to: that of its `output`, unless it is a pipe or device, and `tmpdir`, unless nothing
+/// temporary is written or both are on one file system.
 ///
 /// # Errors
 ///
@@ -139,24 +139,24 @@ pub fn rooms(
     let device = |path: &Path| std::fs::metadata(path).ok().map(|meta| meta.dev());
     let mut rooms = Vec::new();
     let mut temporary = forecast.temporary;
-    if let Some(output) = output {
-        let target = writer::locate(output)?;
+    if let Some(output) = output
+        && let target = writer::locate(output)?
+        && !target.is_special().map_err(Error::io("look at", output))?
+    {
         let file_system = FileSystem::under(&target.dir)?;
         file_system.check_files(output, &cut(forecast.summary.size, split)?)?;
         let path = match target.dir.path() {
             here if here.as_os_str().is_empty() => ".".into(),
             folder => folder.to_path_buf(),
         };
+        let mut needed = forecast.summary.size;
         if device(&path).is_some_and(|one| Some(one) == device(tmpdir)) {
-            // Temporary files are removed once the archive is complete.
-            temporary = 0;
+            // Temporary files are there until the archive is complete.
+            needed = needed.saturating_add(std::mem::take(&mut temporary));
         }
         rooms.push(Room {
-            needed: forecast
-                .summary
-                .size
-                .saturating_add(forecast.temporary - temporary),
             path,
+            needed,
             free: file_system.free,
         });
     }

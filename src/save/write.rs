@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::FileType;
-
 use super::resolve::Images;
 use super::{Options, Output};
 use crate::archive::TarPlan;
@@ -52,8 +50,7 @@ impl Run<'_> {
         match output {
             Output::File(path) => {
                 let target = writer::locate(path)?;
-                let kind = target.kind().map_err(Error::io("look at", &path))?;
-                if !matches!(kind, None | Some(FileType::RegularFile | FileType::Directory)) {
+                if target.is_special().map_err(Error::io("look at", &path))? {
                     let mut file = target.open_special().map_err(Error::io("write to", &path))?;
                     return self.write(images, plan, &mut Output::Stream(path, &mut file));
                 }

@@ -4,17 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{Image, Layer, Sealift, assert_documented};
-
-/// A sealift with two images in a layout.
-fn setup() -> Sealift {
-    let sealift = Sealift::new();
-    for name in ["app", "web"] {
-        let image = Image::single(vec![Layer::new().file("name", name)]);
-        image.build(&sealift.path("layout"), &format!("docker.io/library/{name}:1"));
-    }
-    sealift
-}
+use crate::build_images;
+use crate::support::{Sealift, assert_documented};
 
 fn names(sealift: &Sealift) -> Vec<String> {
     let entries = fs::read_dir(sealift.home()).unwrap();
@@ -27,7 +18,8 @@ fn names(sealift: &Sealift) -> Vec<String> {
 
 #[test]
 fn a_dry_run_says_what_a_save_writes_and_writes_nothing() {
-    let sealift = setup();
+    let sealift = Sealift::new();
+    build_images(&sealift.path("layout"), &[("app", "app"), ("web", "web")]);
     let save = ["save", "--json", "--from", "layout", "-o", "images.tar"];
     let before = names(&sealift);
     let dry = sealift.run(&[&save[..], &["--dry-run"]].concat()).ok().json();
@@ -55,4 +47,15 @@ fn a_dry_run_says_what_a_save_writes_and_writes_nothing() {
     // An archive on standard output is not for a terminal or beside JSON, but the report is.
     let piped = ["save", "--json", "--from", "layout", "-o", "-", "--dry-run"];
     assert_eq!(sealift.run(&piped).ok().json()["rooms"], json!([]));
+    // Nothing is stored beside a device.
+    let device = [
+        "save",
+        "--json",
+        "--from",
+        "layout",
+        "-o",
+        "/dev/null",
+        "--dry-run",
+    ];
+    assert_eq!(sealift.run(&device).ok().json()["rooms"], json!([]));
 }

@@ -87,3 +87,11 @@ mod sudo;
 mod tables;
 mod uncompressed;
 mod updates;
+
+/// Builds images of these repositories and contents into a layout: `docker.io/library/app:1`.
+fn build_images(layout: &std::path::Path, images: &[(&str, &str)]) {
+    for (name, content) in images {
+        let image = support::Image::single(vec![support::Layer::new().file("name", *content)]);
+        image.build(layout, &format!("docker.io/library/{name}:1"));
+    }
+}
