@@ -110,6 +110,14 @@ impl Inventory {
     /// Asks the engines, and writes the document.
     pub fn run(&self, output: &Output) -> Outcome {
         self.check()?;
+        let file = self.output.as_deref().filter(|path| *path != Path::new("-"));
+        if self.compare.is_some() && file.is_none() && self.output.is_some() {
+            return Err(Error::Usage {
+                message: "standard output cannot take the inventory and the comparison".into(),
+                hint: Some("name a file with -o".into()),
+            }
+            .into());
+        }
         let label = self.label()?;
         let before = self.compare.as_deref();
         let before = before
@@ -133,14 +141,14 @@ impl Inventory {
         let host = HostInventory::new(label, engines);
         let bytes = document_bytes(&host)?;
         if let Some((path, before)) = &before {
-            if let Some(output) = &self.output {
-                files::write(output, &bytes)?;
+            if let Some(file) = file {
+                files::write(file, &bytes)?;
             }
             let comparison = Comparison::of(before, &host.engines);
             let width = self.table.width(std::io::stdout());
             return compare::print(output, path, before, &comparison, width);
         }
-        match self.output.as_deref().filter(|path| *path != Path::new("-")) {
+        match file {
             None => output.bytes(&bytes)?,
             Some(path) => {
                 files::write(path, &bytes)?;

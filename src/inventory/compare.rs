@@ -52,7 +52,7 @@ pub enum Reason {
 
 impl Comparison {
     /// Compares what a host has now with an inventory of it or of another host. Each engine is compared with the one of
-    /// its kind and namespace; if there is one on either side, with that.
+    /// its kind and namespace, of several the one with the same target; if there is one on either side, with that.
     pub fn of(before: &KnownHost, now: &[EngineInventory]) -> Comparison {
         let mut comparison = Comparison::default();
         let mut more = BTreeSet::new();
@@ -61,7 +61,11 @@ impl Comparison {
                 |one: &&EngineInventory| one.engine == engine.engine && one.namespace == engine.namespace;
             let counterpart = match (before.engines.as_slice(), now) {
                 ([_], [only]) => Some(only),
-                _ => now.iter().find(is_its),
+                _ => {
+                    let mut its = now.iter().filter(is_its);
+                    let same = its.clone().find(|one| one.target == engine.target);
+                    same.or_else(|| its.next())
+                }
             };
             let names = Names::of(counterpart);
             comparison.add(engine, &names);

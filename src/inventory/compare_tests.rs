@@ -168,6 +168,14 @@ fn engines_are_compared_with_their_own_kind() {
     let gone = Comparison::of(&both, &[of("docker", app())]);
     assert_eq!(reasons(&gone), [("other:1", Reason::Missing)]);
     assert_eq!(gone.differences[0].engine, "podman");
+    // Of several of one kind, with that of the same target.
+    let folder = |path: &str, images: Vec<KnownImage>| EngineInventory {
+        target: path.into(),
+        ..of("oci", images)
+    };
+    let folders = || vec![folder("one", app()), folder("two", other())];
+    let same = Comparison::of(&known(folders()), &folders());
+    assert_eq!((same.same, same.differences.len()), (2, 0));
     // One on either side: a host moves from one engine to the other.
     let moved = Comparison::of(&known(vec![of("docker", app())]), &[of("podman", app())]);
     assert_eq!((moved.same, moved.differences.len()), (1, 0));

@@ -5,22 +5,14 @@ use std::fs;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Image, Layer, Sealift, assert_documented};
-
-/// A sealift with two images in a layout.
-fn setup() -> Sealift {
-    let sealift = Sealift::new();
-    for name in ["app", "web"] {
-        let image = Image::single(vec![Layer::new().file("name", name)]);
-        image.build(&sealift.path("layout"), &format!("docker.io/library/{name}:1"));
-    }
-    sealift
-}
+use crate::build_images;
+use crate::support::{Sealift, assert_documented};
 
 /// The comparison of a layout with the inventory of the one that has both images.
 #[test]
 fn every_name_of_an_inventory_must_lead_to_its_image() {
-    let sealift = setup();
+    let sealift = Sealift::new();
+    build_images(&sealift.path("layout"), &[("app", "app"), ("web", "web")]);
     let inventory = ["inventory", "--label", "", "--from", "oci:layout"];
     sealift
         .run(&[&inventory[..], &["-o", "before.json"]].concat())
@@ -35,11 +27,7 @@ fn every_name_of_an_inventory_must_lead_to_its_image() {
     assert!(sealift.path("after.json").exists());
 
     // One is another image, one is missing, and one is more.
-    let other = sealift.path("other");
-    for (name, content) in [("app", "another"), ("zoo", "zoo")] {
-        let image = Image::single(vec![Layer::new().file("name", content)]);
-        image.build(&other, &format!("docker.io/library/{name}:1"));
-    }
+    build_images(&sealift.path("other"), &[("app", "another"), ("zoo", "zoo")]);
     let said = compare("other", &[]).code(7);
     let digest = |folder: &str| {
         let index = fs::read_to_string(sealift.path(folder).join("index.json")).unwrap();
@@ -72,6 +60,13 @@ fn every_name_of_an_inventory_must_lead_to_its_image() {
     assert_eq!(document["same"], 0);
     assert_eq!(document["more"].as_array().unwrap().len(), 3);
 
+    let said = compare("layout", &["-o", "-"]).code(2);
+    assert!(
+        said.stderr
+            .contains("cannot take the inventory and the comparison"),
+        "{said:?}"
+    );
+    assert!(!sealift.path("-").exists());
     let said = sealift.run(&[
         "inventory",
         "--from",
