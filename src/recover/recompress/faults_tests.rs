@@ -115,6 +115,45 @@ fn a_folder_that_takes_nothing_is_an_error_with_a_hint() {
 }
 
 #[test]
+fn too_little_space_is_an_error_before_a_layer_is_read() {
+    /// Layers of any size; reading one is a failure.
+    struct Sized(u64);
+    impl Uncompressed for Sized {
+        fn size(&self, _: &Digest) -> Result<Option<u64>> {
+            Ok(Some(self.0))
+        }
+        fn open(&self, _: &Digest) -> Result<Box<dyn Read + Send>> {
+            Err(Error::Interrupted)
+        }
+    }
+    let mut large = exactly(b"tar", b"x");
+    if let Expected::Exactly(stored) = &mut large.expected {
+        stored.size = u64::MAX;
+    }
+    let run = |uncompressed: u64, is_trial: bool| {
+        let options = Options {
+            is_trial,
+            ..Options::default()
+        };
+        let wanted = std::slice::from_ref(&large);
+        recompress(
+            &Sized(uncompressed),
+            wanted,
+            &options,
+            &Silent,
+            &Interrupt::default(),
+        )
+        .unwrap_err()
+    };
+    let error = run(u64::MAX, false);
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("bytes are needed"), "{error}");
+    // A trial writes nothing, and a manifest that lies about the size of a small layer keeps no other from being saved.
+    assert!(matches!(run(u64::MAX, true), Error::Interrupted));
+    assert!(matches!(run(1000, false), Error::Interrupted));
+}
+
+#[test]
 fn errors_of_the_reader_keep_their_meaning() {
     struct Broken(fn() -> io::Error);
     struct Breaks(fn() -> io::Error);

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::attempt::Worker;
 use super::encoders::{Deflate, Encoder};
+use super::spool;
 use crate::blob::Stored;
 use crate::blob::Uncompressed;
 use crate::error::{Error, Result};
@@ -186,6 +187,10 @@ pub fn recompress(
             jobs.push(Job { at, layer, size });
         }
     }
+    if !options.is_trial {
+        let needed = jobs.iter().map(Job::known_size);
+        spool::check_space(&options.tmpdir, needed.fold(0, u64::saturating_add))?;
+    }
     if !jobs.is_empty() {
         let total = jobs.iter().map(|job| job.size).sum();
         progress.phase("recompressing layers", Some(total));
@@ -229,6 +234,16 @@ pub(super) struct Job<'a> {
     pub(super) layer: &'a MissingLayer,
     /// Uncompressed bytes.
     pub(super) size: u64,
+}
+
+impl Job<'_> {
+    /// Stored bytes, as far as they are known. A manifest may claim any number, but compression adds next to nothing.
+    fn known_size(&self) -> u64 {
+        match &self.layer.expected {
+            Expected::Exactly(stored) => stored.size.min(self.size),
+            Expected::OneOf(_) | Expected::Anything(_) => 0,
+        }
+    }
 }
 
 /// State shared by the workers.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::encoders::{Deflate, Encoder, HEADER};
+use crate::archive::writer::file_system;
 use crate::blob::{Extent, Stored};
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::oci::{Digest, Hasher};
@@ -89,6 +90,25 @@ impl Spool {
 
     pub(super) fn full(&self, error: io::Error) -> Error {
         full(&self.path, error)
+    }
+}
+
+/// Checks that layers of so many stored bytes fit, before the first one is recompressed.
+///
+/// # Errors
+///
+/// [`Error::Io`] if they do not.
+pub(super) fn check_space(tmpdir: &Path, needed: u64) -> Result<()> {
+    // A folder that cannot be opened is reported when a file is made in it.
+    let free = File::open(tmpdir)
+        .ok()
+        .and_then(|folder| file_system::free(&folder).ok());
+    match free.filter(|free| needed > *free) {
+        None => Ok(()),
+        Some(free) => {
+            let problem = format!("{needed} bytes are needed, {free} are free");
+            Err(full(tmpdir, io::Error::new(io::ErrorKind::StorageFull, problem)))
+        }
     }
 }
 
