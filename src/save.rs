@@ -464,6 +464,8 @@ impl Measured {
 }
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod keep_going_tests;

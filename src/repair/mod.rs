@@ -1,9 +1,11 @@
 //! Good copies of bad and missing blobs, for what repairs a registry through its API or in its storage folder.
 //!
-//! - `search`: where the good bytes are, and how they are fetched
+//! - `search`: where the good bytes are
+//! - `offer`: fetches them
 //! - `registry`: what is good in the registry, for stores that lack manifests
 //! - `outcome`: what became of each blob
 
+mod offer;
 mod outcome;
 mod registry;
 mod search;
@@ -13,9 +15,10 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::source::Source;
 
+pub(crate) use offer::{Fetch, Offer};
 pub(crate) use outcome::failure;
 pub use outcome::{BlobRepair, Fate, Good};
-pub(crate) use search::{Fetch, Offer, Search, Wanted, references_of};
+pub(crate) use search::{Search, Wanted, references_of};
 
 /// A place that has good bytes.
 pub struct Copies {

@@ -1,28 +1,20 @@
-//! Looks for good bytes in sources: by digest, in the images that use them. Fetches them, verified on the way.
+//! Looks for good bytes in sources: by digest, in the images that use them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
-use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::offer::{Offer, is_read_whole};
 use super::registry::Registry;
-use super::{BlobRepair, Copies, Fate, Good, Names, Open};
-use crate::blob::Verifier;
-use crate::error::{Error, Finding, Place, Problem, Result};
+use super::{BlobRepair, Copies, Fate, Names, Open};
+use crate::error::{Error, Finding, Problem, Result};
 use crate::image::graph::MAX_DEPTH;
 use crate::image::provenance::LayerOrigin;
 use crate::image::{AffectedImage, Graph};
 use crate::interrupt::Interrupt;
-use crate::oci::{
-    Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, PlatformSelection, Reference, Repository,
-};
+use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::retry::Retry;
 use crate::source::{Found, Listing, Query, Source};
-use crate::transfer::{self, Sink, Transfer};
 
 /// A blob that is bad or missing.
 #[derive(Clone)]
@@ -47,16 +39,6 @@ impl Wanted {
     }
 }
 
-/// Where the bytes of a blob are.
-#[derive(Clone)]
-pub(crate) struct Offer {
-    /// The name of the place.
-    pub label: String,
-    pub source: Arc<dyn Source>,
-    pub repository: Repository,
-    pub descriptor: Descriptor,
-}
-
 /// What images use a wanted blob in a repository.
 #[derive(Default)]
 struct Users {
@@ -73,14 +55,6 @@ enum Stage {
     Repositories,
     /// All images.
     All,
-}
-
-/// How blobs are fetched.
-pub(crate) struct Fetch<'a> {
-    /// How many times a blob is requested, and the pauses between.
-    pub retry: Retry,
-    pub progress: &'a dyn Progress,
-    pub interrupt: &'a Interrupt,
 }
 
 /// Searches places.
@@ -478,82 +452,6 @@ impl Search {
     }
 }
 
-impl Offer {
-    /// Where its bytes come from.
-    pub fn good(&self) -> Good {
-        Good {
-            from: self.label.clone(),
-            size: self.descriptor.size,
-        }
-    }
-
-    /// The bytes of a manifest, index or config, verified.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be read, or are wrong.
-    pub fn document(&self) -> Result<Vec<u8>> {
-        let bytes = self.source.metadata(&self.repository, &self.descriptor)?;
-        let mut verifier = Verifier::new(&self.descriptor);
-        let verified = verifier.update(&bytes).and_then(|()| verifier.finish());
-        let place = || Place::blob(self.descriptor.digest).within(&self.label);
-        verified.map_err(|problem| Error::refused(place(), problem))?;
-        Ok(bytes)
-    }
-
-    /// Fetches the blob into an empty file, which is at `path` for messages. On success the file has its verified bytes.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be read or written, or are wrong.
-    pub fn fetch(&self, file: &File, path: &Path, fetch: &Fetch<'_>) -> Result<()> {
-        let sink = Replacement { file, path };
-        if is_read_whole(&self.descriptor) {
-            return sink.write(&self.descriptor, 0, &self.document()?);
-        }
-        let transfer = Transfer {
-            source: self.source.as_ref(),
-            sink: &sink,
-            jobs: NonZeroUsize::MIN,
-            retry: fetch.retry,
-            keep_going: false,
-            progress: fetch.progress,
-            interrupt: fetch.interrupt,
-        };
-        let wanted = transfer::Wanted {
-            repository: self.repository.clone(),
-            descriptor: self.descriptor.clone(),
-        };
-        // It returns only once the bytes are verified.
-        transfer.run(vec![wanted]).map(drop)
-    }
-}
-
-/// The file of a blob that is being written.
-struct Replacement<'f> {
-    file: &'f File,
-    path: &'f Path,
-}
-
-impl Sink for Replacement<'_> {
-    fn begin(&self, _: &Descriptor, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, _: &Descriptor, at: u64, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all_at(bytes, at);
-        written.map_err(Error::io("write", self.path))
-    }
-
-    fn is_ordered(&self) -> bool {
-        false
-    }
-
-    fn is_rewritable(&self) -> bool {
-        true
-    }
-}
-
 /// The images of each repository that use wanted blobs.
 fn users(wanted: &BTreeMap<Digest, Wanted>) -> BTreeMap<String, Users> {
     let mut all: BTreeMap<String, Users> = BTreeMap::new();
@@ -599,10 +497,4 @@ fn rank(blob: &Descriptor) -> u8 {
         Kind::Manifest => 1,
         _ => 0,
     }
-}
-
-/// Whether a blob is a manifest, index or config, which sources give as a whole.
-fn is_read_whole(descriptor: &Descriptor) -> bool {
-    let kind = descriptor.media_type.kind();
-    descriptor.size <= MAX_METADATA && (descriptor.media_type.is_document() || kind == Kind::Config)
 }

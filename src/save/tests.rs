@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -537,68 +537,4 @@ fn a_second_save_to_the_same_path_is_told_off() {
     save_as(&fake, &BOTH, &options(), &path).unwrap();
     assert!(fs::read(&path).unwrap() == stream(&two_images(), &BOTH, &options()).unwrap());
     assert_eq!(listing(folder.path()), ["images.tar"]);
-}
-
-/// A file system of a given size, unmounted at the end.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    fn new(size: &str) -> Tmpfs {
-        let folder = tempfile::tempdir().unwrap();
-        let options = std::ffi::CString::new(format!("size={size}")).unwrap();
-        rustix::mount::mount(
-            "tmpfs",
-            folder.path(),
-            "tmpfs",
-            rustix::mount::MountFlags::empty(),
-            options.as_c_str(),
-        )
-        .unwrap();
-        Tmpfs(folder)
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-#[test]
-fn a_disk_that_is_too_small_is_told_before_writing() {
-    let disk = Tmpfs::new("1M");
-    let path = disk.0.path().join("images.tar");
-    fs::write(&path, "old").unwrap();
-    let fake = two_images();
-    let error = save_as(&fake, &BOTH, &options(), &path).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().contains("bytes are needed"), "{error}");
-    assert!(fake.opened.lock().unwrap().is_empty());
-    assert_eq!(listing(disk.0.path()), ["images.tar"]);
-    assert_eq!(fs::read(&path).unwrap(), b"old");
-}
-
-#[test]
-fn a_disk_that_fills_up_leaves_the_old_archive_and_what_came() {
-    let disk = Tmpfs::new("4M");
-    let path = disk.0.path().join("images.tar");
-    let filler: PathBuf = disk.0.path().join("filler");
-    fs::write(&path, "old").unwrap();
-    let mut fake = two_images();
-    let grown = filler.clone();
-    fake.hook = Some(Box::new(move |_| {
-        // Another program uses up the rest.
-        let _ = fs::write(&grown, vec![1; 3_500_000]);
-    }));
-    let error = save_as(&fake, &BOTH, &options(), &path).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    assert!(error.to_string().contains("No space left"), "{error}");
-    assert!(error.hint().is_some());
-    assert_eq!(fs::read(&path).unwrap(), b"old");
-    fs::remove_file(&filler).unwrap();
-    fake.hook = None;
-    save_as(&fake, &BOTH, &options(), &path).unwrap();
-    assert!(fs::read(&path).unwrap() == stream(&two_images(), &BOTH, &options()).unwrap());
-    assert_eq!(listing(disk.0.path()), ["images.tar"]);
-    assert_eq!(fs::metadata(&path).unwrap().nlink(), 1);
 }
