@@ -442,8 +442,8 @@ impl Look<'_> {
                 Some(Link::Wrong(reason)) => (Some(Problem::Link { reason }), None),
                 None => (None, None),
             };
-            // Manifests that the tag had before; those may have been deleted. What keeps the link from being read, such as a
-            // link to elsewhere, may be in the place of the whole tag, and is told once.
+            // Manifests that the tag had before; those may have been deleted. A symbolic link in the place of the tag's folder
+            // makes its link wrong and its index unreadable: one finding is enough.
             let index = format!("_manifests/tags/{tag}/index");
             let had = match is_wrong && self.dir.below(Path::new(&index)).is_err() {
                 true => Vec::new(),
