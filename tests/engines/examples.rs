@@ -97,7 +97,10 @@ impl Setup {
                 fi
                 DOCKER_HOST=$host command sealift "$@" "${{mirror[@]}}"
             }}
-            docker() {{ DOCKER_HOST={} command docker "$@"; }}"#,
+            docker() {{
+                # This Docker has no Compose.
+                if [ "$1" = compose ]; then cat compose.yaml; else DOCKER_HOST={} command docker "$@"; fi
+            }}"#,
             host(&self.target),
             host(&self.connected),
             self.registry.address(),

@@ -55,7 +55,7 @@ pub fn with_documents(sealift: &Sealift, command: &str) -> Vec<String> {
     lines
 }
 
-/// The lines of code in README and docs that begin with a command, and the command.
+/// The lines of code in README and docs that begin with a command or pipe something into one, and the command.
 pub fn documented() -> Vec<(String, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = std::fs::read_dir(root.join("docs")).unwrap();
@@ -71,8 +71,10 @@ pub fn documented() -> Vec<(String, String)> {
             let Some(code) = line.strip_prefix("    ") else {
                 continue;
             };
+            let code = code.trim_start();
             let code = code.strip_prefix("$ ").unwrap_or(code);
-            let words = code.strip_prefix("sudo ").unwrap_or(code);
+            let piped = code.rsplit_once("| ").map_or(code, |(_, last)| last);
+            let words = piped.strip_prefix("sudo ").unwrap_or(piped);
             if let Some(rest) = words.strip_prefix("sealift ") {
                 let command = rest.split(' ').next().unwrap().to_owned();
                 found.push((command, without_digests(code)));
@@ -140,7 +142,7 @@ const OPERATOR: &str =
     "{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, spec: {image: 'quay.io/prometheus:1'}}\n";
 
 /// Writes a compose file and manifests of Kubernetes, which name `httpd:2.4`, as examples use them. Returns what a shell
-/// has to know for those with `helm template`.
+/// has to know for those with `helm template` and `kubectl kustomize`.
 pub fn write_lists(sealift: &Sealift) -> &'static str {
     let pod = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": "httpd:2.4"}]}}"#;
     for (name, text) in [
@@ -151,5 +153,5 @@ pub fn write_lists(sealift: &Sealift) -> &'static str {
     ] {
         std::fs::write(sealift.path(name), text).unwrap();
     }
-    "helm() { cat manifests.yaml; }"
+    "helm() { cat manifests.yaml; }; kubectl() { cat manifests.yaml; }"
 }
