@@ -13,6 +13,9 @@ pub struct LoadedDetails {
     /// Whether the digest is not attached, as requested.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub declined: bool,
+    /// Whether the digest was to be attached, because the target did not show it.
+    #[serde(skip)]
+    pub attached: bool,
     /// What changes the digest in a later push from the target, with `keep_push_digest`; empty if nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push: Option<Vec<Obstacle>>,
@@ -75,6 +78,7 @@ impl Loaded {
             },
             details: LoadedDetails {
                 declined: planned.digest_status == DigestStatus::Declined,
+                attached: matches!(planned.digest_status, DigestStatus::ViaAttach { .. }),
                 push: None,
             },
             sent: 0,
@@ -143,9 +147,12 @@ impl Report {
         }
     }
 
-    /// Whether the load changed the target: something was sent, or a name is new or moved.
+    /// Whether the load changed the target: something was sent, a name is new or moved, or a digest is attached.
     pub fn changed(&self) -> bool {
-        self.sent > 0 || self.images.iter().any(|image| image.change != Change::Unchanged)
+        let is_changed = |image: &Loaded| {
+            image.change != Change::Unchanged || image.details.attached && image.shown == Some(true)
+        };
+        self.sent > 0 || self.images.iter().any(is_changed)
     }
 
     /// The most severe reason why an image is not loaded, named, shown and proven as requested.

@@ -171,7 +171,7 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
 #[test]
 fn nothing_is_attached_where_that_is_asked_for() {
     for engine in CLASSIC {
-        let daemon = Daemon::start(engine, Store::Classic);
+        let mut daemon = Daemon::start(engine, Store::Classic);
         let images = Images::new();
         images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
         let alone = images.add_by_digest("alone", &Image::sample("alone", "1"));
@@ -197,6 +197,24 @@ fn nothing_is_attached_where_that_is_asked_for() {
         let obstacle = said["images"][1]["obstacles"][0]["reason"].as_str().unwrap();
         assert!(obstacle.contains("it has no tag"), "{said}");
         assert_eq!(said["images"][0]["obstacles"], json!([]));
+
+        // A digest alone is a change, once.
+        daemon.stop();
+        let root = daemon.data_root().display().to_string();
+        let load = [
+            "load",
+            load[1],
+            "--image",
+            "httpd:2.4",
+            "--json",
+            "--data-root",
+            &root,
+        ];
+        for changed in [true, false] {
+            let said = sealift.run(&load).ok().json();
+            let told = [&said["images"][0]["change"], &said["sent"], &said["changed"]];
+            assert_eq!(json!(told), json!(["unchanged", 0, changed]), "{said:#}");
+        }
     }
 }
 
