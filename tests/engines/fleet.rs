@@ -387,7 +387,7 @@ fn a_bundle_installs_with_ansible_and_over_ssh_and_changes_nothing_the_second_ti
     assert!(failed.contains("\"rc\": 1,"), "{failed}");
     fleet.assert_nowhere();
 
-    fs::write(&archive, good).unwrap();
+    fs::write(&archive, &good).unwrap();
     let first = fleet.admin.run(&command).ok().stdout;
     // The archive is copied, and loaded.
     let changed = |count: &str| (count.to_owned(), "0".to_owned());
@@ -395,6 +395,38 @@ fn a_bundle_installs_with_ansible_and_over_ssh_and_changes_nothing_the_second_ti
     fleet.assert_everywhere();
     let again = fleet.admin.run(&command).ok().stdout;
     assert_eq!(recap(&again), [(); 2].map(|()| changed("0")), "{again}");
+    // Nor does a run that may not change anything.
+    fleet.admin.run(&format!("{command} --check")).ok();
+
+    // The archive in parts takes the place of the archive.
+    let half = (good.len() / 2 + 1).to_string();
+    let split = ["--split", &half];
+    fleet.sealift.run(&[&save[..], &installer, &split].concat()).ok();
+    fleet.admin.run(&command).ok();
+    let names = |folder: PathBuf| -> Vec<_> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let expected = names(archive.parent().unwrap().to_path_buf());
+    assert!(expected.contains(&"images.tar.002".into()), "{expected:?}");
+    for node in &fleet.nodes {
+        assert_eq!(
+            names(node.files.join("var/lib/sealift")),
+            expected,
+            "{}",
+            node.name
+        );
+    }
+
+    // Names that lead out of the folder are refused.
+    let sums = archive.with_file_name("SHA256SUMS");
+    let listed = fs::read_to_string(&sums).unwrap();
+    fs::write(&sums, listed.replace("  images.tar.001", "  ../images.tar.001")).unwrap();
+    let refused = fleet.admin.run(&command).code(2).stdout;
+    assert!(refused.contains("names files of other folders"), "{refused}");
+    fs::write(&sums, listed).unwrap();
 
     let [commands] = code_of("bundle.md", "Over ssh");
     let said = fleet.admin.run(&commands.replace(" node3;", ";")).ok().stdout;
