@@ -227,9 +227,12 @@ impl Dir {
         write: impl FnOnce(&mut File) -> io::Result<T>,
     ) -> io::Result<T> {
         let name = name.as_ref();
+        // Not the number of this process: it is the same in every container, also after one that was killed.
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let mut temporary = OsString::from(".");
         temporary.push(name);
-        temporary.push(format!(".{}.tmp", std::process::id()));
+        temporary.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random)));
         let mut file = self.create_file(&temporary, mode)?;
         let written = write(&mut file).and_then(|written| file.sync_all().map(|()| written));
         let placed = written.and_then(|written| self.rename(&temporary, self, name).map(|()| written));
