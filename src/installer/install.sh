@@ -51,6 +51,9 @@ runs() { # FILE
 run_from_copy() { # FILE
     for parent in "${TMPDIR:-/tmp}" /var/tmp /run "${HOME:-/}"; do
         folder=$(mktemp -d "$parent/.sealift.XXXXXX" 2>/dev/null) || continue
+        trap 'rm -rf "$folder"; exit 129' HUP
+        trap 'rm -rf "$folder"; exit 130' INT
+        trap 'rm -rf "$folder"; exit 143' TERM
         if cp "$1" "$folder/sealift" 2>/dev/null && chmod 700 "$folder/sealift" && exec 9<"$folder/sealift"; then
             rm -rf "$folder"
             tool=/proc/self/fd/9

@@ -79,13 +79,22 @@ impl Installer {
     ///
     /// # Errors
     ///
-    /// If the archive's name does not fit into a list of digests, or a name belongs to something else.
+    /// If the archive's name does not fit into a list of digests or is one of the installer's, or a name belongs to
+    /// something else.
     pub fn check_place(&self, archive: &Path) -> Result<()> {
         let target = writer::locate(archive)?;
         let name = listed_name(&target)?;
-        for executable in &self.executables {
-            let executable = executable.name();
-            self.check_older(&target.dir, &executable, |bytes| bytes.starts_with(b"\x7fELF"))?;
+        let executables: Vec<String> = self.executables.iter().map(Executable::name).collect();
+        let mut own = executables.iter().map(String::as_str).chain([SCRIPT, SUMS]);
+        // FAT, for example, does not tell cases apart.
+        if own.any(|own| own.eq_ignore_ascii_case(&name)) {
+            return Err(Error::Usage {
+                message: format!("{} is the name of a file of the installer", archive.display()),
+                hint: Some("give the archive another name".into()),
+            });
+        }
+        for executable in &executables {
+            self.check_older(&target.dir, executable, |bytes| bytes.starts_with(b"\x7fELF"))?;
         }
         self.check_older(&target.dir, SCRIPT, |bytes| is_script_of(bytes, &name))?;
         self.check_older(&target.dir, SUMS, |bytes| self.are_sums_of(bytes, &name))
@@ -140,6 +149,8 @@ impl Installer {
         let first = archive.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
         let target = writer::locate(first)?;
         let dir = &target.dir;
+        // After a signal, an unfinished file is removed.
+        let _cleanup = interrupt.cleanup();
         let mut written = Vec::new();
         let mut executables = Vec::new();
         let mut sums = archive_sums(archive, digest, progress, interrupt)?;

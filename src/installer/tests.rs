@@ -71,6 +71,24 @@ fn a_name_that_a_list_of_digests_cannot_have_is_refused() {
 }
 
 #[test]
+fn an_archive_with_the_name_of_a_file_of_the_installer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let executable = installer().executables[0].name();
+    for name in [SCRIPT, "Install.SH", SUMS, &executable] {
+        let error = installer().check_place(&folder.path().join(name)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with(" is the name of a file of the installer"),
+            "{error}"
+        );
+    }
+    installer()
+        .check_place(&folder.path().join("install.sh.tar"))
+        .unwrap();
+}
+
+#[test]
 fn two_executables_for_one_machine_are_refused() {
     let two = vec![Executable::own().unwrap(), Executable::own().unwrap()];
     assert!(

@@ -188,10 +188,25 @@ fn it_runs_from_a_stick_on_which_nothing_may_be_run() {
     fs::set_permissions(&executable, fs::Permissions::from_mode(0o644)).unwrap();
     let temporary = sealift.path("tmp");
     fs::create_dir(&temporary).unwrap();
+    for shell in ["sh", "bash --posix", "busybox sh"] {
+        let mut words = shell.split(' ');
+        let mut command = clean(words.next().unwrap(), sealift.home());
+        command.args(words).arg("stick/install.sh");
+        command.current_dir(sealift.path("")).env("TMPDIR", &temporary);
+        let to = format!("oci:loaded by {shell}");
+        let said = run(command.env(TO.0, to)).ok();
+        assert!(said.stdout.contains(" new\n"), "{shell}: {said:?}");
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "{shell}");
+    }
+    // Nothing is left either if it is interrupted while it copies.
+    let programs = sealift.path("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("cp"), "#!/bin/sh\nkill $PPID\n").unwrap();
+    fs::set_permissions(programs.join("cp"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let mut command = shell(&sealift, "");
-    command.env(TO.0, TO.1).env("TMPDIR", &temporary);
-    let said = run(command.arg("stick/install.sh")).ok();
-    assert!(said.stdout.contains(" new\n"), "{said:?}");
+    command.env("TMPDIR", &temporary).env("PATH", path);
+    run(command.arg("stick/install.sh")).code(143);
     assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
 }
 
