@@ -24,11 +24,33 @@ install_tools() {
         rm -rf "$folder"
         mv -T "$fresh" "$folder"
     fi
-    command -v rustup >/dev/null || die "rustup is missing: it installs Rust $RUSTUP_TOOLCHAIN for both architectures"
+}
+
+# Sets `sysroot` to the folder of the release's Rust, if a toolchain of that name is it and has both architectures.
+find_rust() {
     local arch
-    rustup toolchain list | grep -q "^$RUSTUP_TOOLCHAIN-" ||
-        rustup toolchain install "$RUSTUP_TOOLCHAIN" --profile minimal --no-self-update
-    for arch in "${architectures[@]}"; do rustup --quiet target add "$(rust_target "$arch")"; done
+    sysroot=$(RUSTUP_AUTO_INSTALL=0 rustup run "$rust" rustc --print sysroot 2>/dev/null) || return 1
+    [[ $("$sysroot/bin/cargo" --version) == "cargo $rust ("* ]] || return 1
+    [[ $("$sysroot/bin/rustc" --version) == "rustc $rust ("* ]] || return 1
+    for arch in "${architectures[@]}"; do
+        [ -d "$sysroot/lib/rustlib/$(rust_target "$arch")/lib" ] || return 1
+    done
+}
+
+# Puts the release's Rust first in PATH: the user's, or else one below target/tools. What the user has installed or linked
+# with rustup is never changed.
+use_rust() {
+    command -v rustup >/dev/null || die "rustup is missing: it installs Rust $rust for both architectures"
+    if ! find_rust; then
+        export RUSTUP_HOME=$tools/rustup
+        local arch targets=()
+        if ! find_rust; then
+            for arch in "${architectures[@]}"; do targets+=(--target "$(rust_target "$arch")"); done
+            rustup toolchain install "$rust" --profile minimal --no-self-update "${targets[@]}"
+            find_rust || die "$RUSTUP_HOME has no Rust $rust for both architectures"
+        fi
+    fi
+    PATH=$sysroot/bin:$PATH
 }
 
 build() { # ARCHITECTURE
@@ -58,7 +80,7 @@ check() { # ARCHITECTURE
     must "has symbols that nobody needs" grep -qvz '\.symtab' <<<"$segments"
     must "its stack is executable" grep -q 'GNU_STACK.* RW ' <<<"$segments"
     must "its relocations stay writable" grep -q ' GNU_RELRO ' <<<"$segments"
-    ! grep -qaF -e "$here/" -e "${CARGO_HOME:-$HOME/.cargo}/" "$file" || die "$file: names folders of this machine"
+    ! grep -qaF -e "$here/" -e "${CARGO_HOME:-$HOME/.cargo}/" -e "$sysroot/" "$file" || die "$file: names folders of this machine"
     bytes=$(stat -c %s "$file")
     [ "$bytes" -lt "$max_bytes" ] || die "$file: has $bytes bytes, and $max_bytes are too many"
     say "$file: static, $bytes bytes"
@@ -116,6 +138,7 @@ sbom() { # ARCHITECTURE
 rm -rf "$dist"
 mkdir -p "$dist"
 install_tools
+use_rust
 for arch in "${architectures[@]}"; do
     build "$arch"
     check "$arch"

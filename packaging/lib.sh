@@ -12,7 +12,7 @@ tools=$target/tools
 work=$target/dist-work # what the files of a release are made from
 
 # The compiler of a release. Another one makes other bytes.
-export RUSTUP_TOOLCHAIN=1.95.0
+rust=1.95.0
 architectures=(amd64 arm64)
 
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$here/Cargo.toml")
