@@ -12,9 +12,10 @@ test=(cargo test --locked --no-fail-fast "$@")
 "${test[@]}" --no-run
 
 engines=
-trap '[ -z "$engines" ] || kill "$engines" 2>/dev/null; exit 130' INT TERM
+# They are a group of their own: Ctrl-C does not reach what runs in the background, and cargo passes no signal on.
+trap '[ -z "$engines" ] || kill -- "-$engines" 2>/dev/null; exit 130' INT TERM
 echo "The tests on engines run beside the others; what they print follows, and is in $log."
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * cores))} "${test[@]}" --test engines >"$log" 2>&1 &
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * cores))} setsid "${test[@]}" --test engines >"$log" 2>&1 &
 engines=$!
 
 others=(--lib --bins)
