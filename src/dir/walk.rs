@@ -370,7 +370,7 @@ mod tests {
         }
         for (name, says) in [
             ("none", "No such"),
-            ("loop", "Too many"),
+            ("loop", "ymbolic link"),
             ("file", "Not a dir"),
             ("odd", "Not a dir"),
         ] {
