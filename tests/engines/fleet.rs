@@ -396,7 +396,7 @@ fn a_bundle_installs_with_ansible_and_over_ssh_and_changes_nothing_the_second_ti
     let again = fleet.admin.run(&command).ok().stdout;
     assert_eq!(recap(&again), [(); 2].map(|()| changed("0")), "{again}");
     // Nor does a run that may not change anything.
-    fleet.admin.run(&format!("{command} --check")).ok();
+    fleet.admin.run(&format!("{} --check", command.trim_end())).ok();
 
     // The archive in parts takes the place of the archive.
     let half = (good.len() / 2 + 1).to_string();
