@@ -58,7 +58,7 @@ in_debian() { # SUITE PROGRAM
     local base=$folder/$1.base root=$work/$1 packages=()
     # Without systemd and manual pages: a package installs there too.
     [ "$1" = trixie ] || packages=(bash-completion fish lintian man-db systemd zsh)
-    if [ "$(cat "$base/etc/packages" 2>/dev/null)" != "${packages[*]}" ]; then
+    if [ ! -e "$base" ] || [ "$(cat "$base/etc/packages" 2>/dev/null)" != "${packages[*]}" ]; then
         remove_root "$base"
         remove_root "$base.part"
         bootstrap "$1" "$base.part" "$folder/$1.log" ca-certificates
