@@ -16,6 +16,10 @@ use super::output::Output;
 /// The file of variables that compose reads unless it is told otherwise.
 const ENV: &str = ".env";
 
+/// What a tar has in its first header, and where.
+const MAGIC: &[u8] = b"ustar";
+const MAGIC_AT: usize = 257;
+
 /// How files that name images are read.
 #[derive(Args)]
 #[command(next_help_heading = "Options for lists of images")]
@@ -81,8 +85,23 @@ impl ListArgs {
                     output.note(&note(&file.label, unused));
                 }
             }
+            self.note_unmatched(&files, output);
         }
         Ok(files)
+    }
+
+    /// Reports fields and profiles that no file has: they may be misspelled.
+    fn note_unmatched(&self, files: &[Listed], output: &Output) {
+        for (field, number) in self.image_field.iter().zip(0..) {
+            if !files.iter().any(|file| file.list.fields_found.contains(&number)) {
+                output.note(&format!("--image-field {field}: no list has such a field"));
+            }
+        }
+        for profile in self.profile.iter().filter(|profile| *profile != "*") {
+            if !files.iter().any(|file| file.list.profiles.contains(profile)) {
+                output.note(&format!("--profile {profile}: no service has this profile"));
+            }
+        }
     }
 
     fn read_one(&self, path: &Path) -> Result<Listed> {
@@ -92,9 +111,22 @@ impl ListArgs {
             false => path.display().to_string(),
         };
         let bytes = match is_stdin {
-            true => bytes(std::io::stdin().lock(), path, &label)?,
-            false => bytes(File::open(path).map_err(Error::io("read", path))?, path, &label)?,
+            true => bytes(std::io::stdin().lock(), path)?,
+            false if path.is_dir() => return Err(folder(path)),
+            false => bytes(File::open(path).map_err(Error::io("read", path))?, path)?,
         };
+        if bytes.get(MAGIC_AT..MAGIC_AT + MAGIC.len()) == Some(MAGIC) {
+            return Err(Error::Usage {
+                message: format!("{label} is an archive, and no list of images"),
+                hint: Some(format!("`sealift list {}` prints what it has", path.display()).into()),
+            });
+        }
+        if is_stdin && bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(Error::Usage {
+                message: "standard input is empty".into(),
+                hint: Some("did the command before the pipe fail?".into()),
+            });
+        }
         let file = ImageFile::parse(&label, &bytes)?;
         let is_compose = file.has(Kind::Compose);
         let is_kubernetes = file.has(Kind::Kubernetes);
@@ -177,21 +209,41 @@ fn words(value: Option<&str>) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(Into::into).collect()
 }
 
-/// Reads a file up to the limit of the library.
-fn bytes(file: impl std::io::Read, path: &Path, label: &str) -> Result<Vec<u8>> {
+/// Reads a file up to just over the limit of the library, which refuses a longer one.
+fn bytes(file: impl std::io::Read, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = file.take(image_list::MAX_SIZE + 1).read_to_end(&mut bytes);
     read.map_err(Error::io("read", path))?;
-    match u64::try_from(bytes.len()).is_ok_and(|length| length <= image_list::MAX_SIZE) {
-        true => Ok(bytes),
-        false => Err(image_list::too_large(label)),
+    Ok(bytes)
+}
+
+/// The error for a folder, with what prints the images that it is about.
+fn folder(path: &Path) -> Error {
+    let shown = path.display();
+    let has = |name: &str| path.join(name).is_file();
+    let hint = if has("Chart.yaml") {
+        format!("`helm template {shown} | sealift images -` lists what the chart deploys")
+    } else if has("kustomization.yaml") || has("kustomization.yml") {
+        format!("`kubectl kustomize {shown} | sealift images -` lists what is deployed")
+    } else {
+        format!("name its files: {}", path.join("*.yaml").display())
+    };
+    Error::Usage {
+        message: format!("{shown} is a folder"),
+        hint: Some(hint.into()),
     }
 }
 
 fn add(variables: &mut Variables, path: &Path) -> Result<()> {
     let label = path.display().to_string();
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let bytes = bytes(file, path, &label)?;
+    let bytes = bytes(file, path)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > image_list::MAX_SIZE) {
+        return Err(Error::Usage {
+            message: format!("{label}: over {} MiB", image_list::MAX_SIZE >> 20),
+            hint: None,
+        });
+    }
     let text = String::from_utf8(bytes).map_err(|_| Error::Usage {
         message: format!("{label}: this is not a text in UTF-8"),
         hint: None,

@@ -118,6 +118,8 @@ impl<'a> Service<'a> {
         };
         let path = format!("{}.platform", self.path);
         match filled_in(value.text()?, collector) {
+            // A variable that is empty means no platform in particular.
+            Ok(text) if text.is_empty() => {}
             Ok(text) => match text.parse() {
                 Ok(platform) => return Some(platform),
                 Err(_) => collector.unused(value, &path, "this is not a platform"),
@@ -128,7 +130,7 @@ impl<'a> Service<'a> {
     }
 
     /// Whether a service belongs to no profile, or to one that is chosen.
-    fn is_chosen(&self, collector: &Collector<'_>) -> Result<bool, InterpolationError> {
+    fn is_chosen(&self, collector: &mut Collector<'_>) -> Result<bool, InterpolationError> {
         let Some(profiles) = self.service.get("profiles").filter(|list| list.is_sequence()) else {
             return Ok(true);
         };
@@ -138,6 +140,7 @@ impl<'a> Service<'a> {
             let profile = filled_in(profile, collector)?;
             has_any = true;
             is_chosen |= chosen.iter().any(|one| *one == profile || one == "*");
+            collector.list.profiles.insert(profile);
         }
         Ok(is_chosen || !has_any)
     }

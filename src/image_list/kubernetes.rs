@@ -15,6 +15,15 @@ const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContain
 const MAX_LISTS: usize = 8;
 const MAX_SEARCH: usize = 60;
 
+/// Kinds of resources, with their groups, that name a chart or other manifests to deploy: of Argo CD, Flux, and k3s and
+/// RKE2.
+const DEPLOYS: [(&str, &str); 4] = [
+    ("argoproj.io", "Application"),
+    ("argoproj.io", "ApplicationSet"),
+    ("helm.toolkit.fluxcd.io", "HelmRelease"),
+    ("helm.cattle.io", "HelmChart"),
+];
+
 /// Where a kind of workload describes its pod.
 fn pod_path(group: &str, kind: &str) -> Option<&'static [&'static str]> {
     if !GROUPS.contains(&group) {
@@ -58,9 +67,23 @@ fn read_one(root: Yaml<'_>, collector: &mut Collector<'_>, depth: usize) {
         kind,
         label: label(root, kind),
     };
-    match pod_path(group, kind) {
-        Some(path) => resource.workload(path, collector),
-        None => resource.other(collector),
+    if DEPLOYS.contains(&(group, kind)) {
+        collector.unused(
+            root,
+            &resource.label,
+            "the chart or the manifests that it deploys are not read; `helm template` prints what a chart deploys",
+        );
+    }
+    let is_workload = match pod_path(group, kind) {
+        Some(path) => {
+            resource.workload(path, collector);
+            true
+        }
+        None => false,
+    };
+    // What looks like an image is searched for only in resources whose fields the user did not name.
+    if !resource.fields(collector) && !is_workload {
+        resource.search(root, &mut Vec::new(), collector);
     }
 }
 
@@ -122,46 +145,79 @@ impl Resource<'_> {
                 collector.found(Found::new(Kind::Kubernetes, image, format!("{path}.image")));
             }
         }
+        for list in ["command", "args"] {
+            let Some(arguments) = container.get(list) else {
+                continue;
+            };
+            Self::arguments(arguments, &format!("{path}.{list}"), collector);
+        }
         let Some(variables) = container.get("env") else {
             return;
         };
         for (variable, number) in variables.items().zip(0..) {
             let name = variable.get_text("name").unwrap_or_default();
-            let value = variable.get("value").filter(|value| looks_like_an_image(*value));
-            if let Some(value) = value.filter(|_| name.to_ascii_uppercase().contains("IMAGE")) {
-                let path = format!("{path}.env[{number}].value");
+            let value = variable
+                .get("value")
+                .filter(|value| value.text().is_some_and(has_an_image));
+            if let Some(value) = value.filter(|_| names_images(name)) {
                 // Its value may be a password.
                 let reason = format!("{name} may name an image that the program starts");
-                collector.unused(value, &path, reason);
+                collector.unused(value, &format!("{path}.env[{number}].value"), reason);
             }
         }
     }
 
-    /// A resource of a kind that describes no pod, as far as Kubernetes itself knows: the fields that were asked for, else
-    /// what looks like an image.
-    fn other(&self, collector: &mut Collector<'_>) {
-        let options = collector.options;
-        let mut fields = options
-            .fields
-            .iter()
-            .filter(|field| field.is_for(self.kind))
-            .peekable();
-        if fields.peek().is_none() {
-            self.search(self.root, &mut Vec::new(), collector);
-            return;
+    /// Reports arguments that look like images: values of options, in the same argument or in the next, and others.
+    fn arguments(arguments: Yaml<'_>, path: &str, collector: &mut Collector<'_>) {
+        let mut before = "";
+        for (argument, number) in arguments.items().zip(0..) {
+            let text = argument.text().unwrap_or_default();
+            let (option, value) = match text.split_once('=') {
+                Some((option, value)) if option.starts_with('-') => (option, value),
+                _ => (before, text),
+            };
+            let is_image = match names_images(option) {
+                true => has_an_image(value),
+                false => is_full_name(value),
+            };
+            if is_image {
+                // Its value may be a password.
+                let subject = match option {
+                    "" => "this argument",
+                    option => option,
+                };
+                let reason = format!("{subject} may name an image that the program starts");
+                collector.unused(argument, &format!("{path}[{number}]"), reason);
+            }
+            before = match text.starts_with('-') && !text.contains('=') {
+                true => text,
+                false => "",
+            };
         }
-        for field in fields {
+    }
+
+    /// Takes images from the fields that were asked for. Returns whether there are any for this kind.
+    fn fields(&self, collector: &mut Collector<'_>) -> bool {
+        let options = collector.options;
+        let mut is_asked_for = false;
+        for (field, number) in options.fields.iter().zip(0..) {
+            if !field.is_for(self.kind) {
+                continue;
+            }
+            is_asked_for = true;
             let Some(values) = field.values(self.root, MAX_MENTIONS) else {
                 collector.is_over = true;
-                return;
+                return true;
             };
             for (value, path) in values {
                 if !value.is_null() {
                     let path = format!("{} {path}", self.label);
+                    collector.list.fields_found.insert(number);
                     collector.found(Found::new(Kind::Kubernetes, value, path));
                 }
             }
         }
+        is_asked_for
     }
 
     /// Reports what looks like an image, with the field that it is in. `trail` leads to `value`.
@@ -180,6 +236,12 @@ impl Resource<'_> {
             let key = key.text().unwrap_or_default();
             trail.push(Step::Key(key));
             if below.is_mapping() || below.is_sequence() {
+                if key.to_ascii_lowercase().ends_with("image") && below.get_text("repository").is_some() {
+                    let path = format!("{} {}", self.label, written(trail, true));
+                    let reason =
+                        "this looks like an image whose name is in several fields, which are not read";
+                    collector.unused(below, &path, reason);
+                }
                 self.search(below, trail, collector);
             } else if (key == "image" || key.ends_with("Image")) && looks_like_an_image(below) {
                 let text = below.text().unwrap_or_default();
@@ -222,6 +284,29 @@ fn written(trail: &[Step<'_>], has_numbers: bool) -> String {
 
 /// Whether a value is the name of an image with a tag, a digest or a path.
 fn looks_like_an_image(value: Yaml<'_>) -> bool {
-    let Some(text) = value.text() else { return false };
+    value.text().is_some_and(is_name)
+}
+
+fn is_name(text: &str) -> bool {
     text.contains(['/', ':', '@']) && text.parse::<Reference>().is_ok()
+}
+
+/// Whether a variable or an option says that its value names images.
+fn names_images(name: &str) -> bool {
+    name.to_ascii_uppercase().contains("IMAGE")
+}
+
+/// Whether an image is among the words of a text. Strimzi lists them as `3.8.0=quay.io/strimzi/kafka:1`.
+fn has_an_image(text: &str) -> bool {
+    let mut words = text.split(|char: char| char.is_whitespace() || matches!(char, ',' | ';'));
+    words.any(|word| is_name(word) || word.split_once('=').is_some_and(|(_, name)| is_name(name)))
+}
+
+/// Whether a text is the name of an image with its registry, and with a tag or a digest. Without these, it may as well
+/// be a path or an address.
+fn is_full_name(text: &str) -> bool {
+    let Some((host, rest)) = text.split_once('/') else {
+        return false;
+    };
+    (host.contains(['.', ':']) || host == "localhost") && rest.contains([':', '@']) && is_name(text)
 }

@@ -26,6 +26,7 @@ mod variables;
 mod yaml;
 mod zarf;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::error::{Error, Place, Problem, Result};
@@ -113,6 +114,10 @@ pub struct ImageList {
     pub unused: Vec<Unused>,
     /// Images that cannot be used, such as names that are none.
     pub errors: Vec<Error>,
+    /// Which of [`Options::fields`] lead to a value, by their numbers.
+    pub fields_found: BTreeSet<usize>,
+    /// The profiles that services of compose files have.
+    pub profiles: BTreeSet<String>,
 }
 
 /// What is read out of files that name images.
@@ -122,7 +127,7 @@ pub struct Options {
     pub profiles: Vec<String>,
     /// The variables of compose files.
     pub variables: Variables,
-    /// The fields of custom resources that name images.
+    /// The fields of resources of Kubernetes that name images, besides those of its workloads.
     pub fields: Vec<FieldPath>,
 }
 
@@ -159,9 +164,7 @@ impl<'t> ImageFile<'t> {
         let text = text_of(label, bytes)?;
         let content = match text::is_list(text) {
             true => Content::Text,
-            false => Content::Yaml(
-                Tree::parse(text).map_err(|error| refused(&place(label, error.position), error.reason))?,
-            ),
+            false => Content::Yaml(tree_of(label, text)?),
         };
         Ok(ImageFile { label, text, content })
     }
@@ -195,7 +198,13 @@ impl<'t> ImageFile<'t> {
                 text::read(self.text, &mut collector);
                 true
             }
-            Content::Yaml(tree) => read_documents(tree, &mut collector),
+            Content::Yaml(tree) => {
+                for (_, duplicate) in tree.duplicates() {
+                    let reason = format!("{duplicate}; the last one counts, as for kubectl");
+                    collector.unused_at(duplicate.position, "", reason);
+                }
+                read_documents(tree, &mut collector)
+            }
         };
         let is_full = collector.is_full();
         let list = collector.list;
@@ -256,6 +265,27 @@ fn read_documents(tree: &Tree<'_>, collector: &mut Collector<'_>) -> bool {
     is_known || !has_documents
 }
 
+/// Parses YAML. A key that is twice in a mapping is an error, except in manifests of Kubernetes: charts have such
+/// labels, and `helm` and `kubectl` take the last of them.
+fn tree_of<'t>(label: &str, text: &'t str) -> Result<Tree<'t>> {
+    let tree = Tree::parse(text).map_err(|error| {
+        let hint = match text.contains("{{") {
+            true => "; a template is rendered first, with `helm template` for example",
+            false => "",
+        };
+        refused(&place(label, error.position), format!("{}{hint}", error.reason))
+    })?;
+    let is_tolerated = |root: Yaml<'_>| document(root) == Document::Known(Kind::Kubernetes);
+    let refusal = tree
+        .duplicates()
+        .find(|(root, _)| !is_tolerated(*root))
+        .map(|(_, duplicate)| refused(&place(label, duplicate.position), duplicate.to_string()));
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(tree),
+    }
+}
+
 /// What a document is, by its content.
 fn document(root: Yaml<'_>) -> Document {
     if root.is_null() {
@@ -298,6 +328,11 @@ fn has_values_of_helm(root: Yaml<'_>) -> bool {
 
 /// The text of a file.
 fn text_of<'t>(label: &str, bytes: &'t [u8]) -> Result<&'t str> {
+    // The magic number of gzip.
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let reason = "this is compressed; `helm template` prints what a chart deploys";
+        return Err(refused(label, reason.into()));
+    }
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_SIZE {
         return Err(too_large(label));
     }
@@ -311,19 +346,17 @@ fn text_of<'t>(label: &str, bytes: &'t [u8]) -> Result<&'t str> {
         let reason = "this is not a text: it has a NUL character".into();
         return Err(Error::refused(place, Problem::Document { reason }));
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let at = u64::try_from(error.valid_up_to()).unwrap_or(u64::MAX);
-        let reason = "this is not a text in UTF-8".into();
-        Error::refused(
-            Place::default().within(label).at(at),
-            Problem::Document { reason },
-        )
-    })?;
-    Ok(text)
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let reason =
+            "this is not a text in UTF-8; `iconv -f WINDOWS-1252 -t UTF-8` converts one from Windows";
+        refused(&format!("{label}, line {line}"), reason.into())
+    })
 }
 
 /// The error for a file over [`MAX_SIZE`].
-pub fn too_large(label: &str) -> Error {
+fn too_large(label: &str) -> Error {
     let reason = format!(
         "over {} MiB, the most that a list of images may have",
         MAX_SIZE >> 20
@@ -421,10 +454,13 @@ impl Collector<'_> {
 
     /// Adds something that is not used.
     fn unused(&mut self, value: Yaml<'_>, path: &str, reason: impl Into<String>) {
+        self.unused_at(value.position(), path, reason);
+    }
+
+    fn unused_at(&mut self, position: Position, path: &str, reason: impl Into<String>) {
         if self.is_full() {
             return;
         }
-        let position = value.position();
         self.list.unused.push(Unused {
             line: position.line,
             column: position.column,

@@ -56,6 +56,10 @@ fn text_lists_have_a_name_per_line() {
         ]
     );
     assert_eq!(names("[::1]:5000/app:1\n"), ["[::1]:5000/app:1"]);
+    assert_eq!(
+        images("\"app:1\"\n 'web' # x\n"),
+        [found("app:1", 1, ""), found("web", 2, "")]
+    );
     assert_eq!(names(""), [""; 0]);
     assert_eq!(names("# nothing: here\n"), [""; 0]);
     assert_eq!(images("- app:1\n- web:2\n")[1], found("web:2", 2, "[1]"));
@@ -225,6 +229,18 @@ spec:
           image: web:1
           env:
             - {name: RELATED_IMAGE_X, value: quay.io/x:1}
+            - name: KAFKA_IMAGES
+              value: |
+                3.7.0=quay.io/kafka:3.7.0
+                3.8.0=quay.io/kafka:3.8.0
+            - {name: IMAGE_PULL_POLICY, value: Always}
+          args:
+            - --config-reloader=quay.io/reloader:1
+            - --listen=localhost:8080
+            - --solver-image
+            - solver:1
+            - --upstream=http://example.com/a:1
+            - localhost:5000/tool@sha256:0000000000000000000000000000000000000000000000000000000000000000
         - name: proxy
           image: auto
         - name: none
@@ -271,7 +287,11 @@ spec: {image: quay.io/prometheus:1, list: [{baseImage: quay.io/base}]}
     assert_eq!(
         paths,
         [
+            "Deployment/web spec.template.spec.containers[0].args[0]",
+            "Deployment/web spec.template.spec.containers[0].args[3]",
+            "Deployment/web spec.template.spec.containers[0].args[5]",
             "Deployment/web spec.template.spec.containers[0].env[0].value",
+            "Deployment/web spec.template.spec.containers[0].env[1].value",
             "Deployment/web spec.template.spec.containers[1].image",
             "Deployment/web spec.template.spec.containers[2]",
             "Prometheus/p spec.image",
@@ -279,12 +299,19 @@ spec: {image: quay.io/prometheus:1, list: [{baseImage: quay.io/base}]}
         ]
     );
     // Without its value, which may be a password.
+    let reasons: Vec<&str> = unused.iter().map(|(_, reason)| reason.as_str()).collect();
     assert_eq!(
-        unused[0].1,
-        "RELATED_IMAGE_X may name an image that the program starts"
+        &reasons[..5],
+        [
+            "--config-reloader may name an image that the program starts",
+            "--solver-image may name an image that the program starts",
+            "this argument may name an image that the program starts",
+            "RELATED_IMAGE_X may name an image that the program starts",
+            "KAFKA_IMAGES may name an image that the program starts",
+        ]
     );
     assert!(
-        unused[4]
+        unused[8]
             .1
             .ends_with("its field is Prometheus:spec.list[].baseImage"),
         "{unused:?}"
@@ -300,8 +327,115 @@ spec: {image: quay.io/prometheus:1, list: [{baseImage: quay.io/base}]}
     let with_fields = images_with(&text, &options);
     assert_eq!(
         with_fields[6],
-        found("quay.io/prometheus:1", 41, "Prometheus/p spec.image")
+        found("quay.io/prometheus:1", 53, "Prometheus/p spec.image")
     );
+}
+
+#[test]
+fn fields_are_taken_from_resources_of_every_kind_and_told_apart_from_those_that_none_has() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+  annotations: {sidecar: quay.io/sidecar:1}
+spec: {containers: [{image: app:1}]}
+---
+apiVersion: example.com/v1
+kind: Stack
+spec: {version: 3, image: {repository: quay.io/x, tag: 1}}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata: {name: shop}
+";
+    let options = Options {
+        fields: vec![
+            "Stack:spec.images[]".parse().unwrap(),
+            "Pod:metadata.annotations.sidecar".parse().unwrap(),
+        ],
+        ..Options::default()
+    };
+    let list = list(text, &options);
+    let names: Vec<&str> = list.mentions.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["app:1", "quay.io/sidecar:1"]);
+    assert_eq!(list.fields_found.into_iter().collect::<Vec<_>>(), [1]);
+    let reported = unused(text, &Options::default());
+    assert_eq!(reported[0].0, "Stack spec.image");
+    assert!(reported[0].1.contains("in several fields"), "{reported:?}");
+    assert_eq!(reported[1].0, "Application/shop");
+    assert!(reported[1].1.contains("`helm template`"), "{reported:?}");
+}
+
+#[test]
+fn of_keys_that_manifests_have_twice_the_last_counts() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  labels: {app: a, app: b}
+spec:
+  containers:
+  - image: first:1
+    image: last:1
+";
+    assert_eq!(images(text), [found("last:1", 8, "Pod spec.containers[0].image")]);
+    let reasons = list(text, &Options::default()).unused;
+    assert_eq!((reasons[0].line, reasons[0].column), (4, 20));
+    assert_eq!(
+        reasons[0].reason,
+        "the key \"app\" occurs twice in one mapping; the last one counts, as for kubectl"
+    );
+    assert_eq!((reasons[1].line, reasons.len()), (8, 2));
+    // Other tools refuse such a file.
+    let compose = format!("{text}---\nservices:\n  a: {{image: a}}\n  a: {{image: b}}\n");
+    assert!(refusal(compose.as_bytes()).starts_with("f, line 12, column 3: the key \"a\" occurs twice"));
+}
+
+#[test]
+fn annotations_of_a_manifest_of_hauler_are_for_all_of_its_images() {
+    let text = "\
+apiVersion: content.hauler.cattle.io/v1
+kind: Images
+metadata:
+  annotations:
+    hauler.dev/registry: reg:5000
+    hauler.dev/platform: linux/arm64
+spec:
+  images:
+  - name: busybox
+  - {name: org/app:1, platform: linux/amd64}
+  - name: quay.io/org/app:2
+  - {name: built:1, local: true}
+";
+    let list = list(text, &Options::default());
+    let images: Vec<(&str, String)> = list
+        .mentions
+        .iter()
+        .map(|one| (one.name.as_str(), one.platforms[0].to_string()))
+        .collect();
+    assert_eq!(
+        images,
+        [
+            ("reg:5000/library/busybox", "linux/arm64".to_owned()),
+            ("reg:5000/org/app:1", "linux/amd64".into()),
+            ("quay.io/org/app:2", "linux/arm64".into()),
+            ("built:1", "linux/arm64".into()),
+        ]
+    );
+}
+
+#[test]
+fn an_empty_platform_is_none_in_particular() {
+    let text = "services: {web: {image: a, platform: '${PLATFORM:-}', profiles: [x]}}";
+    let options = Options {
+        profiles: vec!["x".into()],
+        ..Options::default()
+    };
+    let list = list(text, &options);
+    assert!(list.mentions[0].platforms.is_empty());
+    assert_eq!(list.unused, []);
+    assert!(list.profiles.contains("x"));
 }
 
 #[test]
@@ -383,12 +517,14 @@ fn hostile_files_are_refused_in_bounded_memory() {
         ),
         ("a: [\n".into(), "not valid YAML"),
         ("a: *none\n".into(), "not valid YAML"),
+        ("a: {{ .Values.x }}: y\n".into(), "a template is rendered first"),
         ("a: \0\n".into(), "f at byte 3: this is not a text: it has a NUL"),
     ] {
         let refused = refusal(text.as_bytes());
         assert!(refused.contains(says), "{refused}");
     }
-    assert!(refusal(b"a: \xff").contains("f at byte 3: this is not a text in UTF-8"));
+    assert!(refusal(b"# x\na: \xff").starts_with("f, line 2: this is not a text in UTF-8"));
+    assert!(refusal(&[0x1f, 0x8b, 8, 0]).contains("this is compressed"));
     assert!(refusal(&[0xff, 0xfe, b'a', 0]).contains("UTF-16"));
     assert!(refusal(&vec![b'a'; 17 << 20]).contains("over 16 MiB"));
     let merges = "services:\n  a: &a {<<: *a}\n";
@@ -444,6 +580,7 @@ fn pinning_changes_names_only() {
             "# list\n app@  # one\r\nweb@\nreg:5000/x/y@",
         ),
         ("[::1]:5000/a:1", "[::1]:5000/a@"),
+        (" \"a:1\"\n'b'\n", " \"a@\"\n'b@'\n"),
         ("- \"[::1]:5000/a:1\"", "- \"[::1]:5000/a@\""),
         (
             "kind: SealiftLock\nschema: 1\nimages: [{name: 'a:1', digest: 'sha256:AT'}, {name: 'b@sha256:AT', digest: \

@@ -15,8 +15,8 @@ pub(super) fn is_list(text: &str) -> bool {
     !lines.any(|line| {
         let line = line.trim();
         let begins = line.starts_with(['{', '[', '%', '?', '&', '!', '"', '\'']);
-        // A registry may be an IPv6 address.
-        begins && line.parse::<Reference>().is_err()
+        // A registry may be an IPv6 address, and a name in quotes.
+        begins && unquoted(line).parse::<Reference>().is_err()
             || ["- ", "---", "..."].iter().any(|start| line.starts_with(start))
             || line == "-"
             || line.ends_with(':')
@@ -29,14 +29,22 @@ fn without_comment(line: &str) -> &str {
     line.split_once('#').map_or(line, |(name, _)| name)
 }
 
+/// A name without quotes around it, as `jq` prints them unless it is asked for raw text.
+fn unquoted(name: &str) -> &str {
+    let inside = |quote| name.strip_prefix(quote)?.strip_suffix(quote);
+    inside('"').or_else(|| inside('\'')).unwrap_or(name)
+}
+
 /// Reads a list. Some editors put a byte order mark before it.
 pub(super) fn read(text: &str, collector: &mut Collector<'_>) {
     let mut start = text.len() - text.trim_start_matches('\u{feff}').len();
     let rest = text.get(start..).unwrap_or_default();
     for (line, number) in rest.split_inclusive('\n').zip(1..) {
-        let name = without_comment(line).trim();
+        let quoted = without_comment(line).trim();
+        let name = unquoted(quoted);
         if !name.is_empty() && !collector.is_full() {
-            let before = line.len() - line.trim_start().len();
+            let quote = usize::from(name.len() < quoted.len());
+            let before = line.len() - line.trim_start().len() + quote;
             let at = start + before;
             let column = line.get(..before).unwrap_or_default().chars().count() + 1;
             match Asked::parse(name) {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::ops::Range;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
@@ -53,6 +54,21 @@ impl YamlError {
     }
 }
 
+/// A key that a mapping has before, and where it is again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Duplicate {
+    /// The number of its document.
+    root: usize,
+    pub position: Position,
+    key: String,
+}
+
+impl fmt::Display for Duplicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the key {:?} occurs twice in one mapping", self.key)
+    }
+}
+
 impl From<ScanError> for YamlError {
     fn from(error: ScanError) -> YamlError {
         YamlError::new(*error.marker(), format!("not valid YAML: {}", error.info()))
@@ -63,6 +79,7 @@ impl From<ScanError> for YamlError {
 pub(super) struct Tree<'t> {
     nodes: Vec<Node<'t>>,
     roots: Vec<usize>,
+    duplicates: Vec<Duplicate>,
     visits: Cell<usize>,
 }
 
@@ -96,6 +113,7 @@ struct Builder<'t> {
     edges: usize,
     open: Vec<Open>,
     anchors: HashMap<usize, usize>,
+    duplicates: Vec<Duplicate>,
 }
 
 impl<'t> Tree<'t> {
@@ -103,7 +121,7 @@ impl<'t> Tree<'t> {
     ///
     /// # Errors
     ///
-    /// If the text is not YAML, has a key twice in a mapping, or exceeds a limit.
+    /// If the text is not YAML, or exceeds a limit.
     pub fn parse(text: &'t str) -> Result<Tree<'t>, YamlError> {
         let options = granit_parser::options! {
             emit_comments: false,
@@ -116,6 +134,7 @@ impl<'t> Tree<'t> {
             edges: 0,
             open: Vec::new(),
             anchors: HashMap::new(),
+            duplicates: Vec::new(),
         };
         for next in Parser::new_from_str_with_options(text, options) {
             let (event, span) = next?;
@@ -129,6 +148,7 @@ impl<'t> Tree<'t> {
         Ok(Tree {
             nodes: builder.nodes,
             roots: builder.roots,
+            duplicates: builder.duplicates,
             visits: Cell::new(MAX_VISITS),
         })
     }
@@ -136,6 +156,14 @@ impl<'t> Tree<'t> {
     /// The root values of the documents.
     pub fn documents(&self) -> impl Iterator<Item = Yaml<'_>> {
         self.roots.iter().map(|id| Yaml { tree: self, id: *id })
+    }
+
+    /// The keys that a mapping has twice, with the documents that they are in. Of such keys the tree has the last.
+    pub fn duplicates(&self) -> impl Iterator<Item = (Yaml<'_>, &Duplicate)> {
+        self.duplicates.iter().filter_map(|duplicate| {
+            let id = *self.roots.get(duplicate.root)?;
+            Some((Yaml { tree: self, id }, duplicate))
+        })
     }
 
     /// Whether more values were visited than is allowed, so that what was read is incomplete.
@@ -203,8 +231,7 @@ impl<'t> Builder<'t> {
                 let pairs = done.children.chunks_exact(2);
                 let pairs = pairs.filter_map(|pair| Some((*pair.first()?, *pair.last()?)));
                 let pairs: Vec<(usize, usize)> = pairs.collect();
-                self.refuse_duplicates(&pairs)?;
-                Value::Mapping(pairs)
+                Value::Mapping(self.without_duplicates(pairs))
             }
         };
         if let Some(node) = self.nodes.get_mut(done.id) {
@@ -226,24 +253,32 @@ impl<'t> Builder<'t> {
         }
     }
 
-    /// Refuses a key that a mapping has twice: readers differ in which of them counts.
-    fn refuse_duplicates(&self, pairs: &[(usize, usize)]) -> Result<(), YamlError> {
-        let mut known = HashSet::with_capacity(pairs.len());
-        for (key, _) in pairs {
+    /// Leaves the last of each key that a mapping has twice: readers differ in which of them counts.
+    fn without_duplicates(&mut self, pairs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+        let mut known = HashMap::with_capacity(pairs.len());
+        let mut replaced = HashSet::new();
+        for (at, (key, _)) in pairs.iter().enumerate() {
             let Some(node) = self.nodes.get(*key) else {
                 continue;
             };
             if let Value::Scalar(text, _) = &node.value
-                && !known.insert(text.as_ref())
+                && let Some(before) = known.insert(text.as_ref(), at)
             {
-                let shown: String = text.chars().take(100).collect();
-                return Err(YamlError {
+                replaced.insert(before);
+                self.duplicates.push(Duplicate {
+                    root: self.roots.len(),
                     position: node.position,
-                    reason: format!("the key {shown:?} occurs twice in one mapping"),
+                    key: text.chars().take(100).collect(),
                 });
             }
         }
-        Ok(())
+        if replaced.is_empty() {
+            return pairs;
+        }
+        let pairs = pairs.into_iter().enumerate();
+        pairs
+            .filter_map(|(at, pair)| (!replaced.contains(&at)).then_some(pair))
+            .collect()
     }
 }
 

@@ -23,9 +23,16 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
     let registry = Serving::start(&sealift, &["images.tar"]);
     let place = format!("registry://{}", registry.address);
     let mirror = format!("--from registry --mirror docker.io={}", registry.address);
+    let named = format!(
+        "--missing-from registry --mirror docker.io={} compose.yaml",
+        registry.address
+    );
     let replaced = [
         ("registry://harbor.local/mirror", place.as_str()),
         ("--from registry", &mirror),
+        ("--missing-from registry compose.yaml", &named),
+        // The compose file here has no profile, which is reported.
+        ("--profile debug", "--profile '*'"),
         ("sha256:...", digest),
         ("/etc/bash_completion.d", "bash_completion.d"),
         ("${fpath[1]}", "zsh"),

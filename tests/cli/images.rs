@@ -274,6 +274,90 @@ fn what_cannot_be_read_is_named_by_line_and_nothing_is_let_out() {
 }
 
 #[test]
+fn mistakes_get_the_next_step() {
+    let sealift = Sealift::new();
+    archives(&sealift);
+    written(&sealift);
+    for (name, text) in [
+        ("manifests/a.yaml", ""),
+        ("chart/Chart.yaml", ""),
+        ("overlay/kustomization.yaml", ""),
+        ("jq.txt", "\"app:1\"\n\"web:2\"\n"),
+    ] {
+        let path = sealift.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in [
+        "images manifests",
+        "images chart",
+        "images overlay",
+        "images all.tar",
+        "images -q jq.txt",
+        "images web.yaml --image-field Rollout:spec.image",
+        "images compose.yaml --profile absent --profile debug",
+    ] {
+        transcript.run(arguments);
+    }
+    for arguments in ["images - --missing-from all.tar", "save --images - -o x.tar"] {
+        let mut piped = sealift.command(&words(arguments));
+        piped.stdin(Stdio::null());
+        transcript.run_command(&format!("sealift {arguments} < /dev/null"), &mut piped);
+    }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift images manifests
+    2> error: manifests is a folder
+    2> hint: name its files: manifests/*.yaml
+    exit 2
+
+    $ sealift images chart
+    2> error: chart is a folder
+    2> hint: `helm template chart | sealift images -` lists what the chart deploys
+    exit 2
+
+    $ sealift images overlay
+    2> error: overlay is a folder
+    2> hint: `kubectl kustomize overlay | sealift images -` lists what is deployed
+    exit 2
+
+    $ sealift images all.tar
+    2> error: all.tar is an archive, and no list of images
+    2> hint: `sealift list all.tar` prints what it has
+    exit 2
+
+    $ sealift images -q jq.txt
+    app:1
+    web:2
+
+    $ sealift images web.yaml --image-field Rollout:spec.image
+    NAME             PLACE         PATH
+    quay.io/init:1   web.yaml:9    Deployment/web spec.template.spec.initContainers[0].image
+    web:7            web.yaml:10   Deployment/web spec.template.spec.containers[0].image
+    2> note: --image-field Rollout:spec.image: no list has such a field
+
+    $ sealift images compose.yaml --profile absent --profile debug
+    NAME      PLACE             PATH
+    web:7     compose.yaml:5    services.web.image
+    db:16     compose.yaml:2    services.db.image (linux/arm64)
+    api:1     compose.yaml:13   services.api.image (also built)
+    debug:1   compose.yaml:15   services.debug.image
+    2> note: compose.yaml:10: services.worker: it is built and has no image; give it one with `image:`, build it, and save it from the engine
+    2> note: --profile absent: no service has this profile
+
+    $ sealift images - --missing-from all.tar < /dev/null
+    2> error: standard input is empty
+    2> hint: did the command before the pipe fail?
+    exit 2
+
+    $ sealift save --images - -o x.tar < /dev/null
+    2> error: standard input is empty
+    2> hint: did the command before the pipe fail?
+    exit 2
+    ");
+}
+
+#[test]
 fn images_of_a_compose_file_are_saved_from_a_registry_for_their_platforms() {
     let sealift = Sealift::new();
     let built = Image::small("web").build(&sealift.path("layout"), "example.com/web:1");
