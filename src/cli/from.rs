@@ -135,6 +135,11 @@ impl FromArgs {
         self.stores.registry.direct(progress.clone(), interrupt)
     }
 
+    /// The registries that names lead to, and their mirrors.
+    pub fn registries(&self, progress: &Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        self.stores.registry.source(progress.clone(), interrupt)
+    }
+
     /// An archive or layout as it is: what it lacks is not looked for.
     pub fn opened(
         &self,

@@ -173,18 +173,24 @@ impl Output {
         }
     }
 
-    /// Prints several errors. A hint that one error after the other has is printed once.
+    /// Prints several errors. What one error after the other says is printed once, and so is their hint.
     pub fn errors<'e>(&self, errors: impl IntoIterator<Item = &'e Error>) {
         let mut last: Option<String> = None;
+        let mut said: Option<String> = None;
         for error in errors.into_iter().flat_map(Error::each) {
+            let text = error.to_string();
+            if said.as_ref() == Some(&text) {
+                continue;
+            }
             let hint = hint_of(error);
             if last != hint
                 && let Some(last) = &last
             {
                 self.hint(last);
             }
-            self.labelled("error", "31", &error.to_string());
+            self.labelled("error", "31", &text);
             last = hint;
+            said = Some(text);
         }
         if let Some(last) = last {
             self.hint(&last);

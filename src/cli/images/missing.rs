@@ -23,11 +23,16 @@ use crate::cli::stores::Local;
 /// What stands before a registry.
 const REGISTRY: &str = "registry://";
 
+/// The word for the registries that images name, as in `--from`.
+const REGISTRIES: &str = "registry";
+
 /// A place that may have images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A registry, and a path below which its images are.
     Registry(Destination),
+    /// The registries that the images name.
+    Registries,
     /// An engine, an archive or layout, or the inventory of a host.
     Local(Local),
 }
@@ -38,6 +43,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Place, DestinationError> {
         match text.strip_prefix(REGISTRY) {
             Some(place) => place.parse().map(Place::Registry),
+            None if text == REGISTRIES => Ok(Place::Registries),
             None => Ok(Place::Local(Local::parse(text))),
         }
     }
@@ -101,6 +107,10 @@ pub fn ask(place: &Place, references: &[Reference], asking: &Asking<'_>) -> Resu
                 &format!("{REGISTRY}{destination}"),
                 asking,
             )
+        }
+        Place::Registries => {
+            let source = asking.from.registries(asking.progress, asking.interrupt)?;
+            in_source(&source, references, references, "the registry", asking)
         }
         Place::Local(Local::Engine(engine)) => {
             if asking.platforms.is_some() {

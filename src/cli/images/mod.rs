@@ -47,7 +47,8 @@ pub struct Images {
     /// Report the images that a place lacks, or has with another digest; exit code 7 if there are any
     ///
     /// PLACE is an archive or layout, registry://HOST[/PREFIX], docker, containerd, podman, crio, or a file that
-    /// `sealift inventory` wrote on another host. Nothing is fetched but manifests and configs.
+    /// `sealift inventory` wrote on another host. `registry` asks the registry that each image names. Nothing is fetched
+    /// but manifests and configs.
     #[arg(long, value_name = "PLACE", conflicts_with_all = ["from", "offline", "data_root", "lock", "pin"])]
     missing_from: Option<String>,
     /// Write the file with NAME@DIGEST in place of each image, with the digests that `--from` has
@@ -248,15 +249,13 @@ impl Images {
             }
         }
         let all = names::count(count, "image");
-        let absent = match missing.len() {
-            0 => "none".into(),
-            absent => absent.to_string(),
+        let text = match (missing.len(), failed) {
+            (0, 0) => format!("{all}, none missing from {place_text}"),
+            (absent, 0) => format!("{all}, {absent} missing from {place_text}"),
+            (0, failed) => format!("{all}, {failed} not compared with {place_text}"),
+            (absent, failed) => format!("{all}, {absent} missing from {place_text}, {failed} not compared"),
         };
-        let failed = match failed {
-            0 => String::new(),
-            failed => format!(", {failed} not compared"),
-        };
-        output.line(format_args!("{all}, {absent} missing from {place_text}{failed}"))
+        output.line(text)
     }
 }
 

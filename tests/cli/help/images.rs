@@ -22,8 +22,8 @@ fn help_of_images() {
               any
 
               PLACE is an archive or layout, registry://HOST[/PREFIX], docker, containerd, podman, crio,
-              or a file that `sealift inventory` wrote on another host. Nothing is fetched but manifests
-              and configs.
+              or a file that `sealift inventory` wrote on another host. `registry` asks the registry
+              that each image names. Nothing is fetched but manifests and configs.
 
           --pin
               Write the file with NAME@DIGEST in place of each image, with the digests that `--from` has

@@ -165,6 +165,34 @@ fn what_a_place_lacks_is_listed_with_exit_code_7() {
     2> error: --platform is for --missing-from and --lock
     exit 2
     ");
+    // The registries that the images name, one of which is gone.
+    let stopped = Serving::start(&sealift, &["changed.tar"]).address.clone();
+    let list = format!(
+        "{0}/web:1\n{0}/web:7\n{stopped}/web:1\n{stopped}/api:1\n",
+        registry.address
+    );
+    fs::write(sealift.path("named.txt"), list).unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.name(&registry.address, "<registry>");
+    transcript.name(&stopped, "<stopped>");
+    transcript.run("images named.txt --missing-from registry");
+    fs::write(sealift.path("gone.txt"), format!("{stopped}/web:1\n")).unwrap();
+    transcript.run("images gone.txt --missing-from registry");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift images named.txt --missing-from registry
+    NAME                    PLACE         MISSING
+    <registry>/web:7   named.txt:2   <registry>/web:7: web:7 not found in <registry>; it has 1
+    4 images, 1 missing from registry, 2 not compared
+    2> error: <stopped>: <stopped> refused the connection
+    2> hint: nothing listens at <stopped>: check the host and port
+    exit 4
+
+    $ sealift images gone.txt --missing-from registry
+    1 image, 1 not compared with registry
+    2> error: <stopped>: <stopped> refused the connection
+    2> hint: nothing listens at <stopped>: check the host and port
+    exit 4
+    ");
     let run = sealift
         .run(&["images", "--json", "list.txt", "--missing-from", "all.tar"])
         .code(7);
