@@ -11,10 +11,11 @@ use sealift::image_list::{self, FieldPath, ImageFile, ImageList, Kind, Mention, 
 use sealift::oci::{Platform, PlatformSelection, Reference};
 use sealift::{Error, Result};
 
+use super::elsewhere;
 use super::output::Output;
 
 /// The file of variables that compose reads unless it is told otherwise.
-const ENV: &str = ".env";
+pub const ENV: &str = ".env";
 
 /// What a tar has in its first header, and where.
 const MAGIC: &[u8] = b"ustar";
@@ -61,6 +62,19 @@ pub struct Listed {
     is_kubernetes: bool,
 }
 
+impl Listed {
+    /// A compose file.
+    pub fn compose(label: String, bytes: Vec<u8>, list: ImageList) -> Listed {
+        Listed {
+            label,
+            bytes,
+            list,
+            is_compose: true,
+            is_kubernetes: false,
+        }
+    }
+}
+
 /// An image, and every place that names it.
 pub struct Named<'l> {
     /// What is asked for.
@@ -70,14 +84,14 @@ pub struct Named<'l> {
 }
 
 impl ListArgs {
-    /// Reads files; `-` is standard input. Reports what they have and is not used.
+    /// Reads files, each with those that it refers to; `-` is standard input. Reports what they have and is not used.
     ///
     /// # Errors
     ///
     /// If a file cannot be read, or an option has no effect. Names that are none are in the lists.
     pub fn read(&self, paths: &[PathBuf], output: &Output) -> Result<Vec<Listed>> {
-        let files: Result<Vec<Listed>> = paths.iter().map(|path| self.read_one(path)).collect();
-        let files = files?;
+        let files: Result<Vec<Vec<Listed>>> = paths.iter().map(|path| self.read_one(path)).collect();
+        let files: Vec<Listed> = files?.into_iter().flatten().collect();
         self.check(&files)?;
         if !output.is_quiet() {
             for file in &files {
@@ -104,7 +118,7 @@ impl ListArgs {
         }
     }
 
-    fn read_one(&self, path: &Path) -> Result<Listed> {
+    fn read_one(&self, path: &Path) -> Result<Vec<Listed>> {
         let is_stdin = path == Path::new("-");
         let label = match is_stdin {
             true => "standard input".into(),
@@ -113,7 +127,7 @@ impl ListArgs {
         let bytes = match is_stdin {
             true => bytes(std::io::stdin().lock(), path)?,
             false if path.is_dir() => return Err(folder(path)),
-            false => bytes(File::open(path).map_err(Error::io("read", path))?, path)?,
+            false => read_file(path)?,
         };
         if bytes.get(MAGIC_AT..MAGIC_AT + MAGIC.len()) == Some(MAGIC) {
             return Err(Error::Usage {
@@ -138,21 +152,27 @@ impl ListArgs {
             [] => words(variables.get("COMPOSE_PROFILES")),
             given => given.to_vec(),
         };
-        let mut list = file.images(&image_list::Options {
+        let options = image_list::Options {
             profiles,
             variables,
             fields: self.image_field.clone(),
-        })?;
-        if self.skip_built {
-            list.mentions.retain(|mention| !mention.is_built);
-        }
-        Ok(Listed {
+        };
+        let list = file.images(&options)?;
+        let mut listed = Listed {
             label,
             bytes,
             list,
             is_compose,
             is_kubernetes,
-        })
+        };
+        let others = elsewhere::read(path, options, &mut listed)?;
+        let mut all: Vec<Listed> = std::iter::once(listed).chain(others).collect();
+        if self.skip_built {
+            for one in &mut all {
+                one.list.mentions.retain(|mention| !mention.is_built);
+            }
+        }
+        Ok(all)
     }
 
     /// The variables of a compose file.
@@ -209,6 +229,11 @@ fn words(value: Option<&str>) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(Into::into).collect()
 }
 
+/// Reads a list.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    bytes(File::open(path).map_err(Error::io("read", path))?, path)
+}
+
 /// Reads a file up to just over the limit of the library, which refuses a longer one.
 fn bytes(file: impl std::io::Read, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -234,7 +259,8 @@ fn folder(path: &Path) -> Error {
     }
 }
 
-fn add(variables: &mut Variables, path: &Path) -> Result<()> {
+/// Adds the variables of a file.
+pub fn add(variables: &mut Variables, path: &Path) -> Result<()> {
     let label = path.display().to_string();
     let file = File::open(path).map_err(Error::io("read", path))?;
     let bytes = bytes(file, path)?;

@@ -10,7 +10,7 @@
 //! - [`docker`]: the options of a load into Docker; [`containerd`], [`podman`]: those that concern containerd and podman
 //! - [`client_config`]: what clients of `serve` need
 //! - [`rename`]: the options for renaming images
-//! - [`lists`]: files that name images, and the options for reading them
+//! - [`lists`]: files that name images, and the options for reading them; [`elsewhere`]: those that they refer to
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
 //! - [`remedy`]: hints with flags and commands
@@ -33,6 +33,7 @@ mod containerd;
 mod docker;
 mod doctor;
 mod documents;
+mod elsewhere;
 mod ending;
 mod engines;
 mod exit;

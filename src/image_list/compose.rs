@@ -4,7 +4,7 @@
 
 use super::interpolate::{InterpolationError, Unset, interpolate};
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind, Path};
+use super::{Collector, Found, Kind, Part, Path};
 use crate::error::{Hint, Remedy};
 use crate::oci::Platform;
 
@@ -16,23 +16,75 @@ const MAX_LENGTH: usize = 4096;
 /// Reads a compose file.
 pub(super) fn read(root: Yaml<'_>, collector: &mut Collector<'_>) {
     if let Some(include) = root.get("include").filter(|include| !include.is_null()) {
-        collector.unused(
-            include,
-            "include",
-            "the files that it includes are not read; `docker compose config` prints them all as one",
-        );
+        match include.is_sequence() {
+            true => (include.items().zip(0..))
+                .for_each(|(item, number)| read_include(item, &format!("include[{number}]"), collector)),
+            false => read_include(include, "include", collector),
+        }
     }
     let Some(services) = root.get("services") else {
         return;
     };
     for (name, service) in services.entries() {
         let name = name.text().unwrap_or_default();
-        Service {
-            services,
-            service,
-            path: format!("services.{name}"),
-        }
-        .read(collector);
+        Service::new(services, service, name).read(collector);
+    }
+}
+
+/// Reads one service, as a service of another file that extends it has it. Returns whether there is one of this name.
+pub(super) fn read_service(
+    root: Yaml<'_>,
+    name: &str,
+    platforms: &[Platform],
+    is_built: bool,
+    collector: &mut Collector<'_>,
+) -> bool {
+    let Some(services) = root.get("services") else {
+        return false;
+    };
+    let Some(service) = services.get(name) else {
+        return false;
+    };
+    Service {
+        platforms: platforms.to_vec(),
+        is_built,
+        ..Service::new(services, service, name)
+    }
+    .images(collector);
+    true
+}
+
+/// Reads an item of `include`: a path, or a mapping.
+fn read_include(item: Yaml<'_>, path: &str, collector: &mut Collector<'_>) {
+    let texts = |value: Option<Yaml<'_>>, collector: &Collector<'_>| {
+        let Some(value) = value else { return Ok(Vec::new()) };
+        let values: Vec<&str> = match value.text() {
+            Some(text) => vec![text],
+            None => value.items().filter_map(Yaml::text).collect(),
+        };
+        let values = values.into_iter().map(|text| filled_in(text, collector));
+        values.collect::<Result<Vec<String>, _>>()
+    };
+    let files = match item.is_mapping() {
+        true => item.get("path"),
+        false => Some(item),
+    };
+    let read = texts(files, collector).and_then(|files| {
+        let folder = texts(item.get("project_directory"), collector)?.pop();
+        Ok((files, folder, texts(item.get("env_file"), collector)?))
+    });
+    match read {
+        Ok((mut files, folder, env_files)) => match (files.pop(), files.is_empty()) {
+            (Some(file), true) => {
+                collector.elsewhere(item, path, file, Part::Project { folder, env_files });
+            }
+            (Some(_), false) => {
+                let message = format!("{}: files that are merged are not read", Path(path));
+                collector.error(item.position(), message, Some(Remedy::ComposeConfig.into()));
+            }
+            (None, _) => collector.unused(item, path, "it names no file"),
+        },
+        Err(error) => invalid(item, path, &error, collector),
     }
 }
 
@@ -40,35 +92,48 @@ struct Service<'a> {
     services: Yaml<'a>,
     service: Yaml<'a>,
     path: String,
+    /// The platforms that count before its own.
+    platforms: Vec<Platform>,
+    /// Whether a service that extends it is built.
+    is_built: bool,
 }
 
 /// A value of a service, or of the service that it extends.
 enum Inherited<'a> {
     Value(Yaml<'a>),
-    /// It extends a service that is not in this file.
-    Elsewhere,
+    /// This `extends` is of a service that is not in this file.
+    Elsewhere(Yaml<'a>),
     None,
 }
 
 impl<'a> Service<'a> {
+    fn new(services: Yaml<'a>, service: Yaml<'a>, name: &str) -> Service<'a> {
+        Service {
+            services,
+            service,
+            path: format!("services.{name}"),
+            platforms: Vec::new(),
+            is_built: false,
+        }
+    }
+
     fn read(&self, collector: &mut Collector<'_>) {
         match self.is_chosen(collector) {
-            Ok(true) => {}
+            Ok(true) => self.images(collector),
             Ok(false) => {
                 let reason = "none of its profiles is chosen";
-                return collector.unused(self.service, &self.path, reason);
+                collector.unused(self.service, &self.path, reason);
             }
-            Err(error) => return self.invalid(self.service, &self.path, &error, collector),
+            Err(error) => invalid(self.service, &self.path, &error, collector),
         }
+    }
+
+    fn images(&self, collector: &mut Collector<'_>) {
         let built = self.inherited("build");
-        let is_built = matches!(built, Inherited::Value(_));
+        let is_built = self.is_built || matches!(built, Inherited::Value(_));
         match self.inherited("image") {
             Inherited::Value(image) => self.image(image, format!("{}.image", self.path), is_built, collector),
-            Inherited::Elsewhere => {
-                let position = self.service.position();
-                let message = format!("{}: it extends a service of another file", Path(&self.path));
-                collector.error(position, message, Some(Remedy::ComposeConfig.into()));
-            }
+            Inherited::Elsewhere(extends) => self.elsewhere(extends, is_built, collector),
             Inherited::None if is_built => collector.unused(
                 self.service,
                 &self.path,
@@ -77,6 +142,27 @@ impl<'a> Service<'a> {
             Inherited::None => collector.unused(self.service, &self.path, "it has no image"),
         }
         self.volumes(collector);
+    }
+
+    /// The image of a service of another file.
+    fn elsewhere(&self, extends: Yaml<'_>, is_built: bool, collector: &mut Collector<'_>) {
+        let (file, service) = (extends.get_text("file"), extends.get_text("service"));
+        let (Some(file), Some(service)) = (file, service) else {
+            let message = format!("{}: the service that it extends is not there", Path(&self.path));
+            return collector.error(extends.position(), message, None);
+        };
+        match filled_in(file, collector) {
+            Ok(file) => {
+                let platforms = self.platform(collector);
+                let part = Part::Service {
+                    name: service.into(),
+                    platforms,
+                    is_built,
+                };
+                collector.elsewhere(extends, &self.path, file, part);
+            }
+            Err(error) => invalid(extends, &self.path, &error, collector),
+        }
     }
 
     /// Images that are mounted as volumes.
@@ -100,9 +186,9 @@ impl<'a> Service<'a> {
         };
         let name = match filled_in(written, collector) {
             Ok(name) => name,
-            Err(error) => return self.invalid(image, &path, &error, collector),
+            Err(error) => return invalid(image, &path, &error, collector),
         };
-        let platforms = self.platform(collector).into_iter().collect();
+        let platforms = self.platform(collector);
         collector.found(Found {
             name: Some(name),
             platforms,
@@ -112,21 +198,24 @@ impl<'a> Service<'a> {
     }
 
     /// The platform that a service asks for.
-    fn platform(&self, collector: &mut Collector<'_>) -> Option<Platform> {
+    fn platform(&self, collector: &mut Collector<'_>) -> Vec<Platform> {
         let Inherited::Value(value) = self.inherited("platform") else {
-            return None;
+            return self.platforms.clone();
+        };
+        let Some(written) = value.text().filter(|_| self.platforms.is_empty()) else {
+            return self.platforms.clone();
         };
         let path = format!("{}.platform", self.path);
-        match filled_in(value.text()?, collector) {
+        match filled_in(written, collector) {
             // A variable that is empty means no platform in particular.
             Ok(text) if text.is_empty() => {}
             Ok(text) => match text.parse() {
-                Ok(platform) => return Some(platform),
+                Ok(platform) => return vec![platform],
                 Err(_) => collector.unused(value, &path, "this is not a platform"),
             },
-            Err(error) => self.invalid(value, &path, &error, collector),
+            Err(error) => invalid(value, &path, &error, collector),
         }
-        None
+        Vec::new()
     }
 
     /// Whether a service belongs to no profile, or to one that is chosen.
@@ -159,32 +248,26 @@ impl<'a> Service<'a> {
                 return Inherited::None;
             };
             if extends.get("file").is_some() {
-                return Inherited::Elsewhere;
+                return Inherited::Elsewhere(extends);
             }
             let name = extends.text().or_else(|| extends.get_text("service"));
             match name.and_then(|name| self.services.get(name)) {
                 Some(base) => service = base,
-                None => return Inherited::Elsewhere,
+                None => return Inherited::Elsewhere(extends),
             }
         }
         Inherited::None
     }
+}
 
-    fn invalid(
-        &self,
-        value: Yaml<'_>,
-        path: &str,
-        error: &InterpolationError,
-        collector: &mut Collector<'_>,
-    ) {
-        let hint = match error {
-            InterpolationError::Unset { name } | InterpolationError::Required { name, .. } => {
-                Some(Hint::from(Remedy::SetVariable(name.clone())))
-            }
-            InterpolationError::Malformed(_) | InterpolationError::TooLong => None,
-        };
-        collector.error(value.position(), format!("{}: {error}", Path(path)), hint);
-    }
+fn invalid(value: Yaml<'_>, path: &str, error: &InterpolationError, collector: &mut Collector<'_>) {
+    let hint = match error {
+        InterpolationError::Unset { name } | InterpolationError::Required { name, .. } => {
+            Some(Hint::from(Remedy::SetVariable(name.clone())))
+        }
+        InterpolationError::Malformed(_) | InterpolationError::TooLong => None,
+    };
+    collector.error(value.position(), format!("{}: {error}", Path(path)), hint);
 }
 
 fn filled_in(text: &str, collector: &Collector<'_>) -> Result<String, InterpolationError> {

@@ -1,7 +1,8 @@
 //! The images that everyday files name: text lists, compose files, Kubernetes manifests and others.
 //!
 //! Bytes go in, mentions come out: each with the name as it is written and what it means, and where it is. What a file
-//! has and is not used, such as services that have no image, is reported too. Nothing here opens a file.
+//! has and is not used, such as services that have no image, is reported too. Nothing here opens a file: what a compose
+//! file needs of others is told as [`Elsewhere`].
 //!
 //! - `text`: lists with one name per line, as k3s, RKE2 and Rancher publish them
 //! - `yaml`: YAML and JSON as trees whose values know where they are
@@ -105,6 +106,38 @@ pub struct Unused {
     pub reason: String,
 }
 
+/// Another file that a compose file refers to.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// Where it is referred to, for messages: the file, line and column, and what refers to it.
+    pub place: String,
+    /// Its path as it is written, variables filled in.
+    pub file: String,
+    /// What is read of it.
+    pub part: Part,
+}
+
+/// What a compose file uses of another one.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// All of it, by `include`.
+    Project {
+        /// The folder that its paths are relative to; by default its own.
+        folder: Option<String>,
+        /// The files with its variables; by default `.env` in the folder.
+        env_files: Vec<String>,
+    },
+    /// A service that one of this file extends and takes its image from; see [`ImageFile::service`].
+    Service {
+        /// Its name.
+        name: String,
+        /// The platforms that count before its own.
+        platforms: Vec<Platform>,
+        /// Whether the service that extends it is built.
+        is_built: bool,
+    },
+}
+
 /// What a file names.
 #[derive(Debug, Default)]
 pub struct ImageList {
@@ -114,6 +147,8 @@ pub struct ImageList {
     pub unused: Vec<Unused>,
     /// Images that cannot be used, such as names that are none.
     pub errors: Vec<Error>,
+    /// The other files that have images of this one.
+    pub elsewhere: Vec<Elsewhere>,
     /// Which of [`Options::fields`] lead to a value, by their numbers.
     pub fields_found: BTreeSet<usize>,
     /// The profiles that services of compose files have.
@@ -187,15 +222,9 @@ impl<'t> ImageFile<'t> {
     ///
     /// [`Error::Refused`] if reading it exceeds a limit; [`Error::Usage`] if no document in it can name images.
     pub fn images(&self, options: &Options) -> Result<ImageList> {
-        let mut collector = Collector {
-            label: self.label,
-            options,
-            list: ImageList::default(),
-            is_over: false,
-        };
-        let is_known = match &self.content {
+        self.read(options, |collector| match &self.content {
             Content::Text => {
-                text::read(self.text, &mut collector);
+                text::read(self.text, collector);
                 true
             }
             Content::Yaml(tree) => {
@@ -203,9 +232,50 @@ impl<'t> ImageFile<'t> {
                     let reason = format!("{duplicate}; the last one counts, as for kubectl");
                     collector.unused_at(duplicate.position, "", reason);
                 }
-                read_documents(tree, &mut collector)
+                read_documents(tree, collector)
             }
+        })
+    }
+
+    /// The images of one service of a compose file, for a service of another file that extends it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if reading it exceeds a limit; [`Error::Usage`] if there is no such service.
+    pub fn service(
+        &self,
+        options: &Options,
+        name: &str,
+        platforms: &[Platform],
+        is_built: bool,
+    ) -> Result<ImageList> {
+        let mut is_there = false;
+        let list = self.read(options, |collector| {
+            if let Content::Yaml(tree) = &self.content {
+                is_there = tree
+                    .documents()
+                    .any(|root| compose::read_service(root, name, platforms, is_built, collector));
+            }
+            true
+        })?;
+        match is_there {
+            true => Ok(list),
+            false => Err(Error::Usage {
+                message: format!("{}: it has no service {}", Escaped(self.label), Escaped(name)),
+                hint: None,
+            }),
+        }
+    }
+
+    /// Gathers what `read` finds. It returns whether the file can name images.
+    fn read(&self, options: &Options, read: impl FnOnce(&mut Collector<'_>) -> bool) -> Result<ImageList> {
+        let mut collector = Collector {
+            label: self.label,
+            options,
+            list: ImageList::default(),
+            is_over: false,
         };
+        let is_known = read(&mut collector);
         let is_full = collector.is_full();
         let list = collector.list;
         let is_exhausted = matches!(&self.content, Content::Yaml(tree) if tree.is_exhausted());
@@ -412,6 +482,7 @@ impl Collector<'_> {
     fn is_full(&self) -> bool {
         let list = &self.list;
         let most = list.mentions.len().max(list.unused.len()).max(list.errors.len());
+        let most = most.max(list.elsewhere.len());
         self.is_over || most > MAX_MENTIONS
     }
 
@@ -467,6 +538,15 @@ impl Collector<'_> {
             path: path.into(),
             reason: reason.into(),
         });
+    }
+
+    /// Adds a file that has images of this one.
+    fn elsewhere(&mut self, value: Yaml<'_>, path: &str, file: String, part: Part) {
+        if self.is_full() {
+            return;
+        }
+        let place = format!("{}: {path}", place(self.label, value.position()));
+        self.list.elsewhere.push(Elsewhere { place, file, part });
     }
 
     /// Adds an error about a place in the file.

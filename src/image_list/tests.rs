@@ -174,16 +174,57 @@ fn a_variable_without_a_value_is_named_and_no_other_is_told() {
 }
 
 #[test]
-fn what_extends_another_file_is_an_error_and_an_include_is_reported() {
-    let text = "include: [other.yml]\nservices:\n  web: {extends: {file: a.yml, service: x}}\n";
-    let errors = errors(text, &Options::default());
+fn files_that_compose_files_refer_to_are_told_and_services_of_them_are_read() {
+    let text = "\
+include:
+  - db-$TAG.yml
+  - {path: mon/a.yml, project_directory: mon, env_file: [a.env, b.env]}
+  - path: [a.yml, b.yml]
+services:
+  web: {extends: {file: base.yml, service: app}, platform: linux/arm64, build: .}
+  own: {extends: {file: base.yml, service: app}, image: own:1}
+  none: {extends: {service: absent}}
+";
+    let list = list(text, &with_tag());
+    let told: Vec<String> = list
+        .elsewhere
+        .iter()
+        .map(|one| format!("{} {} {:?}", one.place, one.file, one.part))
+        .collect();
     assert_eq!(
-        errors,
-        ["f, line 3, column 8: services.web: it extends a service of another file"]
+        told,
+        [
+            "f, line 2, column 5: include[0] db-7.yml Project { folder: None, env_files: [] }",
+            "f, line 3, column 5: include[1] mon/a.yml Project { folder: Some(\"mon\"), env_files: [\"a.env\", \"b.env\"] }",
+            "f, line 6, column 18: services.web base.yml Service { name: \"app\", platforms: [Platform { os: \"linux\", \
+             architecture: \"arm64\", variant: None, os_version: None, os_features: [] }], is_built: true }",
+        ]
     );
-    assert_eq!(unused(text, &Options::default())[0].0, "include");
+    let messages: Vec<String> = list.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        messages,
+        [
+            "f, line 4, column 5: include[2]: files that are merged are not read",
+            "f, line 8, column 19: services.none: the service that it extends is not there",
+        ]
+    );
     // A service may extend itself.
     assert_eq!(names("services: {a: {extends: b}, b: {extends: a}}"), [""; 0]);
+
+    let base =
+        "services: {app: {image: 'app:$TAG', platform: linux/amd64, profiles: [x]}, other: {image: other}}";
+    let file = ImageFile::parse("base.yml", base.as_bytes()).unwrap();
+    let arm: Platform = "linux/arm64".parse().unwrap();
+    for (given, platform) in [(vec![arm], "linux/arm64"), (Vec::new(), "linux/amd64")] {
+        let list = file.service(&with_tag(), "app", &given, true).unwrap();
+        let [one] = list.mentions.as_slice() else {
+            panic!("{list:?}")
+        };
+        assert_eq!((one.name.as_str(), one.is_built), ("app:7", true));
+        assert_eq!(one.platforms[0].to_string(), platform);
+    }
+    let absent = file.service(&with_tag(), "absent", &[], false).unwrap_err();
+    assert_eq!(absent.to_string(), "base.yml: it has no service absent");
 }
 
 #[test]

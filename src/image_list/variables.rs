@@ -31,6 +31,17 @@ impl Variables {
         }
     }
 
+    /// For a project that this one includes: all of these count before those of its files.
+    pub fn for_included(&self) -> Variables {
+        let mut environment = self.files.clone();
+        environment.extend(self.environment.clone());
+        Variables {
+            environment,
+            files: HashMap::new(),
+            size: self.size,
+        }
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         let value = self.environment.get(name).or_else(|| self.files.get(name));

@@ -246,9 +246,8 @@ fn what_cannot_be_read_is_named_by_line_and_nothing_is_let_out() {
     exit 2
 
     $ sealift images extends.yaml
-    2> error: extends.yaml, line 1, column 17: services.web: it extends a service of another file
-    2> hint: `docker compose config` prints the file with everything filled in; give that as the list, with `-` for a pipe
-    exit 2
+    2> error: cannot read a.yaml: No such file or directory (os error 2)
+    exit 3
 
     $ sealift images empty.txt --profile x
     2> error: --profile is for compose files, and no list is one
@@ -271,6 +270,95 @@ fn what_cannot_be_read_is_named_by_line_and_nothing_is_let_out() {
     2> For more information, try '--help'.
     exit 2
     "#);
+}
+
+#[test]
+fn files_that_a_compose_file_refers_to_are_read_in_its_folder() {
+    let sealift = Sealift::new().env("PASSWORD", "hunter2");
+    let files = [
+        (
+            "stack/compose.yaml",
+            "include: [db/compose.yaml, {path: ./mon.yaml, env_file: mon.env}, loop.yaml]\n\
+             services:\n  web: {extends: {file: base/app.yaml, service: app}}\n  own: {image: own:1}\n",
+        ),
+        ("stack/.env", "TAG=7\n"),
+        (
+            "stack/db/compose.yaml",
+            "services: {db: {image: 'db:$TAG-$DB'}}\n",
+        ),
+        ("stack/db/.env", "TAG=8\nDB=16\n"),
+        ("stack/mon.yaml", "services: {mon: {image: 'mon:$MON'}}\n"),
+        ("stack/mon.env", "MON=1\n"),
+        ("stack/loop.yaml", "include: [loop.yaml, compose.yaml]\n"),
+        (
+            "stack/base/app.yaml",
+            "services: {app: {extends: {file: more.yaml, service: deep}, platform: linux/arm64}, x: {image: x}}\n",
+        ),
+        ("stack/base/more.yaml", "services: {deep: {image: 'deep:$TAG'}}\n"),
+        (
+            "stack/bad.yaml",
+            "include: [../secret.yaml, link.yaml, absent.yaml, db, 'oci://quay.io/x:1', list.txt]\n\
+             services: {a: {extends: {file: mon.yaml, service: absent}}, b: {image: b}}\n",
+        ),
+        ("stack/list.txt", "hunter2\n"),
+        ("secret.yaml", "services: {s: {image: hunter2}}\n"),
+    ];
+    for (name, text) in files {
+        let path = sealift.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    std::os::unix::fs::symlink("../secret.yaml", sealift.path("stack/link.yaml")).unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("images stack/compose.yaml");
+    let mut inside = sealift.command(&words("images -q compose.yaml"));
+    inside.current_dir(sealift.path("stack"));
+    transcript.run_command("cd stack; sealift images -q compose.yaml", &mut inside);
+    transcript.run("images stack/bad.yaml");
+    let mut piped = sealift.command(&words("images -q -"));
+    piped.stdin(Stdio::from(
+        fs::File::open(sealift.path("stack/compose.yaml")).unwrap(),
+    ));
+    transcript.run_command("sealift images -q - < stack/compose.yaml", &mut piped);
+    assert!(!transcript.text().contains("hunter2"));
+    assert_snapshot!(transcript.text(), @"
+    $ sealift images stack/compose.yaml
+    NAME      PLACE                     PATH
+    own:1     stack/compose.yaml:4      services.own.image
+              stack/compose.yaml:4      services.own.image
+    db:7-16   stack/db/compose.yaml:1   services.db.image
+    mon:1     stack/mon.yaml:1          services.mon.image
+    deep:7    stack/base/more.yaml:1    services.deep.image (linux/arm64)
+
+    $ cd stack; sealift images -q compose.yaml
+    own:1
+    db:7-16
+    mon:1
+    deep:7
+
+    $ sealift images stack/bad.yaml
+    NAME       PLACE              PATH
+    b:latest   stack/bad.yaml:2   services.b.image
+    2> error: stack/bad.yaml, line 1, column 11: include[0]: ../secret.yaml: it is outside the folder of the compose file that was named
+    2> error: stack/bad.yaml, line 1, column 27: include[1]: link.yaml: it is outside the folder of the compose file that was named
+    2> hint: `docker compose config` prints the file with everything filled in; give that as the list, with `-` for a pipe
+    2> error: cannot read stack/absent.yaml: No such file or directory (os error 2)
+    2> error: stack/bad.yaml, line 1, column 51: include[3]: db: it is not a file
+    2> error: stack/bad.yaml, line 1, column 55: include[4]: oci://quay.io/x:1: it is not a local file
+    2> error: stack/bad.yaml, line 1, column 76: include[5]: list.txt: it is not a compose file
+    2> hint: `docker compose config` prints the file with everything filled in; give that as the list, with `-` for a pipe
+    2> error: stack/mon.yaml: it has no service absent
+    exit 3
+
+    $ sealift images -q - < stack/compose.yaml
+    own:1
+    2> error: standard input, line 1, column 11: include[0]: db/compose.yaml: standard input has no folder to find it in
+    2> error: standard input, line 1, column 28: include[1]: ./mon.yaml: standard input has no folder to find it in
+    2> error: standard input, line 1, column 67: include[2]: loop.yaml: standard input has no folder to find it in
+    2> error: standard input, line 3, column 18: services.web: base/app.yaml: standard input has no folder to find it in
+    2> hint: `docker compose config` prints the file with everything filled in; give that as the list, with `-` for a pipe
+    exit 2
+    ");
 }
 
 #[test]

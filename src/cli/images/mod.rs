@@ -98,7 +98,14 @@ impl Images {
         match (&self.missing_from, &self.lock, files.as_slice()) {
             (Some(place), _, _) => return self.missing(place, &files, output, interrupt),
             (None, Some(path), _) => resolving.lock(&files, path, self.table)?,
-            (None, None, [file]) if self.pin => resolving.pin(file, self.pinned())?,
+            (None, None, [file, others @ ..]) if self.pin => {
+                if !output.is_quiet() {
+                    for other in others.iter().filter(|other| !other.list.mentions.is_empty()) {
+                        output.note(&format!("{} has images too: pin it by itself", other.label));
+                    }
+                }
+                resolving.pin(file, self.pinned())?;
+            }
             _ => return self.list(&files, output),
         }
         Ok(None)
