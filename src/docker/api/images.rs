@@ -169,10 +169,13 @@ fn engine_image(summary: Summary, store: Store) -> KnownImage {
         of(&ManifestSummary::is_complete),
         of(&|manifest| manifest.available),
     );
-    let tags = summary.repo_tags.unwrap_or_default();
-    let mut digests = summary.repo_digests.unwrap_or_default();
-    // Docker before 25 reports this for an image without a name.
-    digests.retain(|digest| !digest.starts_with("<none>"));
+    // Docker before 25 reports `<none>:<none>` and `<none>@<none>` for an image without a name.
+    let named = |names: Option<Vec<String>>| -> Vec<String> {
+        let names = names.into_iter().flatten();
+        names.filter(|name| !name.starts_with("<none>")).collect()
+    };
+    let tags = named(summary.repo_tags);
+    let mut digests = named(summary.repo_digests);
     if let (Store::Containerd, Ok(root)) = (store, summary.id.parse::<Digest>()) {
         let names = tags.iter().filter_map(|tag| tag.parse::<Reference>().ok());
         for name in names {

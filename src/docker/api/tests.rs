@@ -214,3 +214,26 @@ fn a_long_complaint_is_shortened() {
         "{error}"
     );
 }
+
+#[test]
+fn an_image_without_a_name_has_none_in_the_list() {
+    // As Docker 20.10 lists a dangling image, and one that was pulled by its digest and has no tag.
+    let list = testing::json(
+        r#"[
+        {"Id": "sha256:267d1850572e3f0419acc60d4869a1130d5db8ca41ca782df542a8829cd25dd1",
+            "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]},
+        {"Id": "sha256:07c371c8bdef2e52e3bf2d8957f87ea88165ce98c715cf5e634294bfc9e08833",
+            "RepoTags": ["<none>:<none>"],
+            "RepoDigests": ["app@sha256:a7dea737c8ebb573d7c7fd08384be5dc05fd5b2f0d1dab0f953a7e782ccc1f26"]}
+        ]"#,
+    );
+    let (_folder, endpoint) = testing::engine(vec![PING.into(), list]);
+    let client = Client::connect(&endpoint).unwrap();
+    let known = images::list(&client, info::Store::Classic).unwrap();
+    let names: Vec<_> = known
+        .iter()
+        .map(|image| (&image.tags[..], &image.digests[..]))
+        .collect();
+    let digest = "app@sha256:a7dea737c8ebb573d7c7fd08384be5dc05fd5b2f0d1dab0f953a7e782ccc1f26".to_string();
+    assert_eq!(names, [(&[][..], &[][..]), (&[][..], &[digest][..])]);
+}
