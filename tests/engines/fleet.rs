@@ -413,12 +413,17 @@ fn a_bundle_installs_with_ansible_and_over_ssh_and_changes_nothing_the_second_ti
     assert!(expected.contains(&"images.tar.002".into()), "{expected:?}");
     for node in &fleet.nodes {
         assert_eq!(
-            names(node.files.join("var/lib/sealift")),
+            names(node.files.join("var/lib/sealift-bundle")),
             expected,
             "{}",
             node.name
         );
     }
+
+    // Options that are a text would be taken for its letters.
+    let options = format!("{} -e sealift_options=--dry-run", command.trim_end());
+    let refused = fleet.admin.run(&options).code(2).stdout;
+    assert!(refused.contains("sealift_options is not a list"), "{refused}");
 
     // Names that lead out of the folder are refused.
     let sums = archive.with_file_name("SHA256SUMS");
@@ -429,6 +434,26 @@ fn a_bundle_installs_with_ansible_and_over_ssh_and_changes_nothing_the_second_ti
     fs::write(&sums, listed).unwrap();
 
     let [commands] = code_of("bundle.md", "Over ssh");
-    let said = fleet.admin.run(&commands.replace(" node3;", ";")).ok().stdout;
+    let commands = commands.replace(" node3;", ";");
+    let said = fleet.admin.run(&commands).ok().stdout;
     assert_eq!(said.matches(" unchanged\n").count(), 2, "{said}");
+    // The packages' service keeps its results beside it.
+    let kept = fleet
+        .nodes
+        .iter()
+        .map(|node| node.files.join("var/lib/sealift/state.json"));
+    let kept: Vec<PathBuf> = kept.collect();
+    for path in &kept {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "{}").unwrap();
+    }
+    // As with sudo before each of the commands: it runs programs only.
+    let remote = commands.split('\'').nth(1).unwrap();
+    assert_eq!(remote.matches("&&").count(), 3, "{remote}");
+    let words: Vec<&str> = remote.split_whitespace().collect();
+    let with_sudo = format!("env {}", words.join(" ").replace("&& ", "&& env "));
+    let with_sudo = commands.replace(remote, &with_sudo);
+    let said = fleet.admin.run(&with_sudo).ok().stdout;
+    assert_eq!(said.matches(" unchanged\n").count(), 2, "{said}");
+    assert!(kept.iter().all(|path| path.exists()));
 }
