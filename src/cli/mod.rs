@@ -8,7 +8,7 @@
 //! - [`planned`], [`loaded`]: what `load` prints before and after; [`results`]: for one target or several
 //! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
 //! - [`docker`]: the options of a load into Docker; [`containerd`], [`podman`]: those that concern containerd and podman
-//! - [`client_config`]: what clients of `serve` need
+//! - [`client_config`]: what clients of `serve` need; [`notify`]: tells systemd that it is ready
 //! - [`rename`]: the options for renaming images
 //! - [`lists`]: files that name images, and the options for reading them; [`elsewhere`]: those that they refer to
 //! - [`registry`]: the options for reaching registries
@@ -46,6 +46,7 @@ mod list;
 mod lists;
 mod load;
 mod loaded;
+mod notify;
 mod output;
 mod planned;
 mod plugin;

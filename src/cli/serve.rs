@@ -19,6 +19,7 @@ use sealift::{Error, Result};
 use super::archive::FileArgs;
 use super::bars;
 use super::client_config::{Client, Endpoint};
+use super::notify;
 use super::output::{Failure, Outcome, Output, error_json};
 
 /// How long a signal lets requests be answered that are under way.
@@ -135,6 +136,11 @@ impl Serve {
                 stopped.complete();
             }
         });
+        if let Err(error) = notify::ready() {
+            output.warn(&format!(
+                "systemd was not told that the service is ready: {error}"
+            ));
+        }
         print_all(&received, &lost, output)
     }
 

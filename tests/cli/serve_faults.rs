@@ -4,7 +4,10 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::TcpStream;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -91,6 +94,45 @@ fn a_replaced_archive_is_served_and_a_broken_one_is_not() {
     serving.until("the third", || {
         digest_of(&serving, tag) == Some(three.digest.clone())
     });
+}
+
+#[test]
+fn systemd_is_told_when_it_listens() {
+    let sealift = Sealift::new();
+    Image::small("one").build(&sealift.path("one"), "docker.io/library/app:1");
+    let path = sealift.path("notify");
+    let name = format!("sealift-test-{}", std::process::id());
+    let sockets = [
+        (
+            UnixDatagram::bind(&path).unwrap(),
+            path.to_str().unwrap().to_owned(),
+        ),
+        (
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(),
+            format!("@{name}"),
+        ),
+    ];
+    for (socket, address) in sockets {
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut command = sealift.command(&["serve", "--listen", "127.0.0.1:0", "--verify", "one"]);
+        command.env("NOTIFY_SOCKET", &address);
+        let serving = Serving::of(&sealift, command);
+        let mut told = [0; 64];
+        let length = socket.recv(&mut told).unwrap();
+        assert_eq!(&told[..length], b"READY=1", "{address}");
+        assert_eq!(serving.get("/v2/").status, 200);
+        assert!(!serving.log().contains("warning"), "{}", serving.log());
+    }
+    // One that is not there is no reason to end.
+    let mut command = sealift.command(&["serve", "--listen", "127.0.0.1:0", "one"]);
+    command.env("NOTIFY_SOCKET", sealift.path("nowhere"));
+    let serving = Serving::of(&sealift, command);
+    serving.until("the warning", || {
+        serving
+            .log()
+            .starts_with("warning: systemd was not told that the service is ready: ")
+    });
+    assert_eq!(serving.get("/v2/").status, 200);
 }
 
 #[test]
