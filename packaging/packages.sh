@@ -9,8 +9,9 @@ tree() { # ARCHITECTURE FOLDER
     local root=$2 sealift command
     sealift=$(host_binary)
     mkdir -p "$root"/usr/{bin,lib/systemd/system,share/{man/man1,doc/sealift,bash-completion/completions}} \
-        "$root"/usr/share/{fish/vendor_completions.d,zsh} "$root/etc/sealift"
+        "$root"/usr/share/{fish/vendor_completions.d,zsh} "$root/etc/sealift" "$root/usr/libexec/docker/cli-plugins"
     install -m 755 "$(binary_of "$1")" "$root/usr/bin/sealift"
+    ln -s ../../../bin/sealift "$root/usr/libexec/docker/cli-plugins/docker-sealift"
     install -m 644 "$here"/packaging/systemd/* "$root/usr/lib/systemd/system/"
     install -m 644 "$here"/packaging/etc/* "$root/etc/sealift/"
     "$sealift" completions bash >"$root/usr/share/bash-completion/completions/sealift"

@@ -184,6 +184,8 @@ test_deb() {
             list >/tmp/before
             dpkg --install /test/sealift_*_amd64.deb
 
+            /usr/libexec/docker/cli-plugins/docker-sealift docker-cli-plugin-metadata | grep -F "\"Version\": \"$version\""
+
             cd /srv/user
             run=sealift layout=/test/layout as_nobody bash -c "$(declare -f use); use"
             for command in $(sealift --help | sed -n "/^Commands:/,/^\$/s/^  \([a-z]*\) .*/\1/p"); do
