@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sealift::archive::Layout;
 use sealift::archive::{self, segments};
+use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
 use sealift::oci::digest::DigestError;
@@ -168,7 +169,11 @@ impl ReadArgs {
         check(files)?;
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
             return Err(Error::Usage {
-                message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
+                message: format!(
+                    "{}, but {} --expect",
+                    names::count(archives.len(), "archive"),
+                    self.expect.len()
+                ),
                 hint: Some("give --expect once for each archive, in the same order".into()),
             });
         }
