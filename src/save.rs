@@ -60,6 +60,8 @@ pub struct Options {
     pub resume: bool,
     /// Whether a file is written from start to end like a pipe, one blob after the other.
     pub in_order: bool,
+    /// Bytes of an installer that comes into the archive's folder afterwards and must fit, too.
+    pub beside: u64,
     /// Number of blobs fetched at the same time.
     pub jobs: NonZeroUsize,
     /// How many times a blob is requested, and the pauses between.
@@ -84,6 +86,7 @@ impl Default for Options {
             split: None,
             resume: true,
             in_order: false,
+            beside: 0,
             jobs: transfer::JOBS,
             retry: transfer::RETRY,
             renames: Vec::new(),

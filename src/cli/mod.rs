@@ -217,7 +217,7 @@ pub fn main() -> ExitCode {
         Err(Failure::Error(error)) => failed(&output, &interrupt, &error, &[]),
         Err(Failure::Hinted(error, hint)) => {
             let code = failed(&output, &interrupt, &error, &[]);
-            output.hint(hint);
+            output.hint(&hint);
             code
         }
         Err(Failure::Findings(error, findings)) => failed(&output, &interrupt, &error, &findings),

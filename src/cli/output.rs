@@ -1,5 +1,6 @@
 //! Output: data on standard output, the rest on standard error, JSON on request.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +17,7 @@ pub enum Failure {
     /// An error to report.
     Error(Error),
     /// An error to report with a hint.
-    Hinted(Error, &'static str),
+    Hinted(Error, Cow<'static, str>),
     /// An error to report with the findings of a verification.
     Findings(Error, Vec<Finding>),
     /// The reader of the output is gone: the process ends like one that does not handle SIGPIPE.

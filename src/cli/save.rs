@@ -10,10 +10,11 @@ use sealift::docker::{self, switch::Switch};
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
 use sealift::image_list::Kind;
-use sealift::installer::{Executable, Installer};
+use sealift::installer::{self, Executable, Installer};
 use sealift::interrupt::Interrupt;
 use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
+use sealift::progress::Progress;
 use sealift::retry::Retry;
 use sealift::save::{self, Forecast};
 use sealift::source::{Listing, Source};
@@ -195,6 +196,13 @@ impl Save {
             self.from.inputs().refuse_archive(&self.output)?;
             if let Some(installer) = &installer {
                 installer.check_place(&self.output)?;
+                for executable in installer.executables().iter().filter(|one| !one.is_static) {
+                    output.warn(&format!(
+                        "{} needs libraries of this system, and runs only where they are as new",
+                        executable.path.display()
+                    ));
+                    output.hint("--executable takes another: those of a release run on any Linux");
+                }
             }
         }
         let have = self.have(output)?;
@@ -228,6 +236,7 @@ impl Save {
             keep_going: self.keep_going || self.all && !self.rebuild.requires_proof(),
             have,
             for_other_stores: self.target.is_some(),
+            beside: installer.as_ref().map_or(Ok(0), Installer::size)?,
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
@@ -239,7 +248,7 @@ impl Save {
             true => {
                 let forecast = save::forecast(source, &references, &options, progress, interrupt);
                 forecast.and_then(|forecast| {
-                    let needs = self.needs(&forecast, beside, interrupt)?;
+                    let needs = self.needs(&forecast, &options, beside, interrupt)?;
                     Ok((forecast.summary, Some(needs)))
                 })
             }
@@ -259,13 +268,13 @@ impl Save {
         }
         let (summary, needs) = result.map_err(|error| match error.each().len() {
             failed if failed < references.len() && !options.keep_going && is_of_images(&error) => {
-                Failure::Hinted(error, "--keep-going saves the other images")
+                Failure::Hinted(error, "--keep-going saves the other images".into())
             }
             _ => error.into(),
         })?;
         let installer = match installer.filter(|_| !self.dry_run) {
             None => Vec::new(),
-            Some(installer) => installer.write(&summary.files, &summary.digest, progress, interrupt)?,
+            Some(installer) => self.write_installer(&installer, &summary, progress, interrupt)?,
         };
         progress.done();
         let report = saved::Report {
@@ -282,7 +291,18 @@ impl Save {
             true => self.table.width(std::io::stderr()),
             false => self.table.width(std::io::stdout()),
         };
-        report.print(output, width)
+        let failure = report.print(output, width)?;
+        if !self.dry_run
+            && !self.with_installer
+            && let Ok(Some(script)) = installer::outdated(&self.output, &summary.files, &summary.digest)
+        {
+            let script = script.display();
+            output.warn(&format!(
+                "{script} is of the archive that was there before, and refuses this one"
+            ));
+            output.hint("--with-installer writes it anew");
+        }
+        Ok(failure)
     }
 
     /// What is written beside the archive.
@@ -297,10 +317,35 @@ impl Save {
         Installer::new(executables).map(Some)
     }
 
+    /// Writes the installer of a complete archive.
+    fn write_installer(
+        &self,
+        installer: &Installer,
+        summary: &save::Summary,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<PathBuf>, Failure> {
+        let archive = self.output.display();
+        let digest = summary.digest;
+        let complete = format!("{archive} is complete, with the digest {digest}: only its installer is not");
+        let _remark = interrupt.on_stop({
+            let (interrupt, complete) = (interrupt.clone(), complete.clone());
+            move || interrupt.remark(complete)
+        });
+        let written = installer.write(&summary.files, &digest, progress, interrupt);
+        written.map_err(|error| Failure::Hinted(error, complete.into()))
+    }
+
     /// What the save needs, and what comes after it.
-    fn needs(&self, forecast: &Forecast, output: Option<&Path>, interrupt: &Interrupt) -> Result<Needs> {
+    fn needs(
+        &self,
+        forecast: &Forecast,
+        options: &save::Options,
+        output: Option<&Path>,
+        interrupt: &Interrupt,
+    ) -> Result<Needs> {
         let tmpdir = self.from.tmpdir(interrupt, output);
-        let rooms = save::rooms(forecast, output, self.split, &tmpdir)?;
+        let rooms = save::rooms(forecast, options, output, &tmpdir)?;
         let switches = self.target == Some(For::DockerContainerd) && self.from.has_docker();
         let switch = match switches {
             true => match Switch::look(&docker::Options::from_process()) {

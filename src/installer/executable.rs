@@ -56,6 +56,8 @@ pub struct Executable {
     pub machine: Machine,
     /// Its path, for messages.
     pub path: PathBuf,
+    /// Whether it needs no loader, and so no library of the system that it runs on.
+    pub is_static: bool,
     file: File,
 }
 
@@ -117,12 +119,23 @@ impl Executable {
             }
             None => return Err(wrong("is not sealift")),
         }
-        Ok(Executable { machine, path, file })
+        Ok(Executable {
+            machine,
+            path,
+            is_static: !needs_loader(&bytes),
+            file,
+        })
     }
 
     /// Its name beside an archive.
     pub fn name(&self) -> String {
         format!("sealift-linux-{}", self.machine.name())
+    }
+
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> Result<u64> {
+        let metadata = self.file.metadata().map_err(Error::io("read", &self.path))?;
+        Ok(metadata.len())
     }
 
     /// The open file, at its first byte.
@@ -131,6 +144,20 @@ impl Executable {
         file.rewind().map_err(Error::io("read", &self.path))?;
         Ok(file)
     }
+}
+
+/// Whether a 64-bit, little-endian ELF file names a loader: it has a program header of the type `PT_INTERP`.
+fn needs_loader(elf: &[u8]) -> bool {
+    let field = |at: usize| elf.get(at..at.checked_add(8)?)?.first_chunk().copied();
+    let short = |at: usize| Some(usize::from(u16::from_le_bytes(*elf.get(at..)?.first_chunk()?)));
+    let headers = || {
+        let first = usize::try_from(u64::from_le_bytes(field(32)?)).ok()?;
+        let (size, count) = (short(54)?, short(56)?);
+        Some((0..count).filter_map(move |at| first.checked_add(at.checked_mul(size)?)))
+    };
+    let is_loader =
+        |at: usize| elf.get(at..).and_then(|header| header.first_chunk()) == Some(&3_u32.to_le_bytes());
+    headers().is_some_and(|mut headers| headers.any(is_loader))
 }
 
 /// The version in the mark of an executable. The text may be there several times, once with the version.
@@ -180,6 +207,7 @@ mod tests {
             _ => Machine::Arm64,
         };
         assert_eq!(own.machine, expected);
+        assert_eq!(own.is_static, cfg!(target_feature = "crt-static"));
     }
 
     #[test]
@@ -211,5 +239,30 @@ mod tests {
             let error = open(&bytes).unwrap_err().to_string();
             assert!(error.ends_with(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn an_executable_that_names_a_loader_is_not_static() {
+        let kinds = |kinds: &[u8]| {
+            let mut bytes = vec![0; 64];
+            bytes[32] = 64;
+            bytes[54] = 56;
+            bytes[56] = u8::try_from(kinds.len()).unwrap();
+            for kind in kinds {
+                bytes.push(*kind);
+                bytes.resize(bytes.len() + 55, 0);
+            }
+            bytes
+        };
+        assert!(!needs_loader(&kinds(&[])));
+        assert!(!needs_loader(&kinds(&[6, 1, 2])));
+        assert!(needs_loader(&kinds(&[6, 3, 1])));
+        // One that is cut short, or claims more headers than it has.
+        for length in 0..64 {
+            assert!(!needs_loader(&kinds(&[6, 3])[..length]), "{length}");
+        }
+        let mut claims = kinds(&[1]);
+        claims[32..40].fill(0xff);
+        assert!(!needs_loader(&claims));
     }
 }

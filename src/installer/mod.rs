@@ -33,6 +33,8 @@ const TEMPLATE: &str = include_str!("install.sh");
 const WRITTEN_BY: &str = "# Written by sealift ";
 /// Largest older script or list of digests that is looked at, in bytes.
 const MAX_OLDER: u64 = 1 << 20;
+/// More bytes than the script and the list of digests have.
+const MAX_TEXTS: u64 = 64 << 10;
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 20;
 
@@ -74,6 +76,11 @@ impl Installer {
         }
     }
 
+    /// Its executables.
+    pub fn executables(&self) -> &[Executable] {
+        &self.executables
+    }
+
     /// Checks, before anything is saved, that the installer can be written beside an archive: its names are free, or
     /// have an older installer of the same archive.
     ///
@@ -100,16 +107,22 @@ impl Installer {
         self.check_older(&target.dir, SUMS, |bytes| self.are_sums_of(bytes, &name))
     }
 
+    /// Bytes that it needs beside an archive, at most.
+    ///
+    /// # Errors
+    ///
+    /// If the size of an executable cannot be read.
+    pub fn size(&self) -> Result<u64> {
+        self.executables.iter().try_fold(MAX_TEXTS, |sum, executable| {
+            Ok(sum.saturating_add(executable.size()?))
+        })
+    }
+
     fn check_older(&self, dir: &Dir, name: &str, is_ours: impl Fn(&[u8]) -> bool) -> Result<()> {
         let path = dir.join(name);
-        let reads = |limit| {
-            let file = dir.open_file(name)?;
-            let mut bytes = Vec::new();
-            file.take(limit).read_to_end(&mut bytes).map(|_| bytes)
-        };
         let is_older = match dir.kind(name).map_err(Error::io("look at", &path))? {
             None => true,
-            Some(FileType::RegularFile) => is_ours(&reads(MAX_OLDER).map_err(Error::io("read", &path))?),
+            Some(FileType::RegularFile) => is_ours(&read_older(dir, name).map_err(Error::io("read", &path))?),
             Some(_) => false,
         };
         match is_older {
@@ -186,6 +199,50 @@ impl Installer {
         dir.sync().map_err(Error::io("sync", dir.path()))?;
         Ok(written)
     }
+}
+
+/// The script of an older installer beside an archive of this name, if it would refuse what is in these files now.
+///
+/// # Errors
+///
+/// If there is a script that cannot be read.
+pub fn outdated(archive: &Path, files: &[PathBuf], digest: &Digest) -> Result<Option<PathBuf>> {
+    let target = writer::locate(archive)?;
+    let path = target.dir.join(SCRIPT);
+    let (Some(name), Some(first)) = (target.name.to_str(), files.first()) else {
+        return Ok(None);
+    };
+    let kind = target.dir.kind(SCRIPT).map_err(Error::io("look at", &path))?;
+    if kind != Some(FileType::RegularFile) {
+        return Ok(None);
+    }
+    let bytes = read_older(&target.dir, SCRIPT).map_err(Error::io("read", &path))?;
+    let Some(text) = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|_| is_script_of(&bytes, name))
+    else {
+        return Ok(None);
+    };
+    let settings = settings(&listed_name(&writer::locate(first)?)?, digest);
+    let is_current = settings
+        .iter()
+        .all(|setting| text.lines().any(|line| line == setting));
+    Ok((!is_current).then_some(path))
+}
+
+/// The lines of the script that name an archive and its digest.
+fn settings(archive: &str, digest: &Digest) -> [String; 2] {
+    [
+        format!("archive={}", shell_word(archive)),
+        format!("digest={digest}"),
+    ]
+}
+
+/// The beginning of a file that may be of an older installer.
+fn read_older(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    dir.open_file(name)?.take(MAX_OLDER).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The name of an archive, if it can be in a list of digests as it is.

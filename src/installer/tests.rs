@@ -36,6 +36,36 @@ fn an_installer_of_the_same_archive_is_replaced() {
 }
 
 #[test]
+fn the_script_of_another_content_of_the_archive_is_outdated() {
+    let (folder, archive) = folder();
+    let (digest, other) = (Digest::sha256(b"index"), Digest::sha256(b"other"));
+    let whole = [archive.clone()];
+    let parts = [folder.path().join("images of today.tar.001")];
+    let script = folder.path().join(SCRIPT);
+    assert_eq!(outdated(&archive, &whole, &digest).unwrap(), None);
+    write(&archive);
+    assert_eq!(outdated(&archive, &whole, &digest).unwrap(), None);
+    assert_eq!(outdated(&archive, &whole, &other).unwrap(), Some(script.clone()));
+    assert_eq!(outdated(&archive, &parts, &digest).unwrap(), Some(script.clone()));
+    // One of another archive, or of something else.
+    let neighbour = folder.path().join("other.tar");
+    assert_eq!(
+        outdated(&neighbour, std::slice::from_ref(&neighbour), &other).unwrap(),
+        None
+    );
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    assert_eq!(outdated(&archive, &whole, &other).unwrap(), None);
+}
+
+#[test]
+fn the_size_is_not_less_than_what_is_written() {
+    let (_folder, archive) = folder();
+    let written = write(&archive);
+    let sizes = written.iter().map(|path| std::fs::metadata(path).unwrap().len());
+    assert!(installer().size().unwrap() >= sizes.sum());
+}
+
+#[test]
 fn files_of_others_are_not_replaced() {
     let (folder, archive) = folder();
     let other = folder.path().join("other.tar");

@@ -101,6 +101,7 @@ impl Target for ArchiveTarget {
             resume: false,
             private: is_private(candidates),
             in_order: false,
+            beside: 0,
         };
         let located = writer::locate(&self.path)?;
         let writer = Writer::create(located, Arc::clone(&tar), &options, interrupt)?;

@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use super::fake::reference;
 use super::tests::{BOTH, listing, options, save_as, stream, two_images};
 use super::*;
+use crate::progress::Silent;
 
 /// A file system of a given size, unmounted at the end.
 struct Tmpfs(tempfile::TempDir);
@@ -44,6 +46,26 @@ fn a_disk_that_is_too_small_is_told_before_writing() {
     assert!(fake.opened.lock().unwrap().is_empty());
     assert_eq!(listing(disk.0.path()), ["images.tar"]);
     assert_eq!(fs::read(&path).unwrap(), b"old");
+}
+
+#[test]
+fn what_comes_beside_the_archive_must_fit_too() {
+    let disk = Tmpfs::new("4M");
+    let path = disk.0.path().join("images.tar");
+    let with = |beside| Options { beside, ..options() };
+    let error = save_as(&two_images(), &BOTH, &with(4 << 20), &path).unwrap_err();
+    assert!(error.to_string().contains("bytes are needed"), "{error}");
+    assert!(listing(disk.0.path()).is_empty());
+    let references: Vec<Reference> = BOTH.iter().map(|name| reference(name)).collect();
+    let (fake, interrupt) = (two_images(), Interrupt::default());
+    for (beside, fits) in [(0, true), (4 << 20, false)] {
+        let options = with(beside);
+        let forecast = forecast(&fake, &references, &options, &Silent, &interrupt).unwrap();
+        let rooms = rooms(&forecast, &options, Some(&path), disk.0.path()).unwrap();
+        assert_eq!(rooms[0].needed, forecast.summary.size + beside);
+        assert_eq!(rooms[0].check().is_ok(), fits);
+    }
+    save_as(&two_images(), &BOTH, &with(1 << 20), &path).unwrap();
 }
 
 #[test]

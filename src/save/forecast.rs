@@ -124,16 +124,16 @@ impl Room {
     }
 }
 
-/// The folders that a save writes to: that of its `output`, unless it is a pipe or device, and `tmpdir`, unless nothing
-/// temporary is written or both are on one file system.
+/// The folders that a save with these options writes to: that of its `output`, unless it is a pipe or device, and
+/// `tmpdir`, unless nothing temporary is written or both are on one file system.
 ///
 /// # Errors
 ///
 /// If the file system cannot be asked, or does not take files as large as these.
 pub fn rooms(
     forecast: &Forecast,
+    options: &Options,
     output: Option<&Path>,
-    split: Option<u64>,
     tmpdir: &Path,
 ) -> Result<Vec<Room>> {
     let device = |path: &Path| std::fs::metadata(path).ok().map(|meta| meta.dev());
@@ -144,16 +144,17 @@ pub fn rooms(
         && !target.is_special().map_err(Error::io("look at", output))?
     {
         let file_system = FileSystem::under(&target.dir)?;
-        file_system.check_files(output, &cut(forecast.summary.size, split)?)?;
+        file_system.check_files(output, &cut(forecast.summary.size, options.split)?)?;
         let path = match target.dir.path() {
             here if here.as_os_str().is_empty() => ".".into(),
             folder => folder.to_path_buf(),
         };
-        let mut needed = forecast.summary.size;
+        // Temporary files are there until the archive is complete, and what is beside it comes afterwards.
+        let mut more = options.beside;
         if device(&path).is_some_and(|one| Some(one) == device(tmpdir)) {
-            // Temporary files are there until the archive is complete.
-            needed = needed.saturating_add(std::mem::take(&mut temporary));
+            more = more.max(std::mem::take(&mut temporary));
         }
+        let needed = forecast.summary.size.saturating_add(more);
         rooms.push(Room {
             path,
             needed,

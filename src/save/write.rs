@@ -59,6 +59,7 @@ impl Run<'_> {
                     resume: self.options.resume,
                     private: is_private(images),
                     in_order: self.options.in_order,
+                    beside: self.options.beside,
                 };
                 let writer = Writer::create(target, plan.clone(), &how, self.interrupt)?;
                 let outcome = self.fill(&writer, wanted, self.options.keep_going);

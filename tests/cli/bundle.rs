@@ -211,6 +211,43 @@ fn it_runs_from_a_stick_on_which_nothing_may_be_run() {
 }
 
 #[test]
+fn an_archive_without_its_installer_is_reported_as_complete() {
+    let sealift = setup();
+    // The executable is larger than a file may be, the archive is not. Without --split, the script is of another file.
+    let mut limited = sealift
+        .shell("ulimit -f 1000; sealift save -q --from layout app:1 -o 'stick/my app.tar' --with-installer");
+    let said = run(&mut limited).code(3);
+    let digest = sealift.run(&["verify", "-q", "stick/my app.tar"]).ok();
+    let digest = digest.stdout.trim().strip_prefix("archive ").unwrap().to_owned();
+    let complete =
+        format!("hint: stick/my app.tar is complete, with the digest {digest}: only its installer is not\n");
+    assert!(said.stderr.contains("File too large"), "{said:?}");
+    assert!(said.stderr.ends_with(&complete), "{said:?}");
+
+    // The installer that is there is of the archive in parts.
+    let save = [
+        "save",
+        "-q",
+        "--from",
+        "layout",
+        "app:1",
+        "-o",
+        "stick/my app.tar",
+    ];
+    let said = sealift.run(&save).ok();
+    let outdated = "warning: stick/install.sh is of the archive that was there before, and refuses this one\n\
+                    hint: --with-installer writes it anew\n";
+    assert_eq!(said.stderr, outdated);
+    let said = sealift.run(&[&save[..], &["--with-installer"]].concat()).ok();
+    // The executable of a test is linked with glibc.
+    assert!(
+        said.stderr.contains(" needs libraries of this system, "),
+        "{said:?}"
+    );
+    assert_eq!(sealift.run(&save).ok().stderr, "");
+}
+
+#[test]
 fn what_belongs_to_others_is_kept_and_nothing_is_saved() {
     let sealift = setup();
     let mut transcript = Transcript::of(&sealift);

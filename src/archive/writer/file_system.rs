@@ -79,15 +79,16 @@ impl FileSystem {
         Ok(file_system)
     }
 
-    /// Checks that parts of these sizes fit, of which `written` bytes are written already.
+    /// Checks that parts of these sizes fit, of which `written` bytes are written already, and `beside` bytes of other
+    /// files.
     ///
     /// # Errors
     ///
     /// Says what does not fit, and what to do.
-    pub fn check(&self, target: &Path, parts: &[Range<u64>], written: u64) -> Result<()> {
+    pub fn check(&self, target: &Path, parts: &[Range<u64>], written: u64, beside: u64) -> Result<()> {
         self.check_files(target, parts)?;
         let total = parts.last().map_or(0, |part| part.end);
-        let need = total.saturating_sub(written);
+        let need = total.saturating_sub(written).saturating_add(beside);
         match need > self.free {
             true => Err(too_little(target, need, self.free)),
             false => Ok(()),

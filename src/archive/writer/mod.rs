@@ -61,6 +61,8 @@ pub struct Options {
     pub private: bool,
     /// Whether it is written from start to end, also if the file system supports gaps.
     pub in_order: bool,
+    /// Bytes of other files that come into its folder afterwards and must fit, too.
+    pub beside: u64,
 }
 
 /// An archive that is being written to a file or to parts. It has no final name before it is published.

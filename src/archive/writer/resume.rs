@@ -66,13 +66,15 @@ impl Resume {
             });
         staging.clear(&names(&current, &older))?;
         let mut file_system = FileSystem::under(folder)?;
-        if !older.is_empty() && file_system.check(&target.path(), parts, written).is_err() {
+        let check =
+            |file_system: FileSystem| file_system.check(&target.path(), parts, written, options.beside);
+        if !older.is_empty() && check(file_system).is_err() {
             // Copying from older files needs their space twice: better to fetch than to fail.
             older.clear();
             staging.clear(&names(&current, &older))?;
             file_system = FileSystem::under(folder)?;
         }
-        file_system.check(&target.path(), parts, written)?;
+        check(file_system)?;
         let mut kept = HashMap::new();
         for set in &older {
             let from = Arc::new(open_old(set, folder, target));
