@@ -80,7 +80,7 @@ fn read_include(item: Yaml<'_>, path: &str, collector: &mut Collector<'_>) {
             }
             (Some(_), false) => {
                 let message = format!("{}: files that are merged are not read", Path(path));
-                collector.error(item.position(), message, Some(Remedy::ComposeConfig.into()));
+                collector.error(item, message, Some(Remedy::ComposeConfig.into()));
             }
             (None, _) => collector.unused(item, path, "it names no file"),
         },
@@ -149,7 +149,7 @@ impl<'a> Service<'a> {
         let (file, service) = (extends.get_text("file"), extends.get_text("service"));
         let (Some(file), Some(service)) = (file, service) else {
             let message = format!("{}: the service that it extends is not there", Path(&self.path));
-            return collector.error(extends.position(), message, None);
+            return collector.error(extends, message, None);
         };
         match filled_in(file, collector) {
             Ok(file) => {
@@ -267,7 +267,7 @@ fn invalid(value: Yaml<'_>, path: &str, error: &InterpolationError, collector: &
         }
         InterpolationError::Malformed(_) | InterpolationError::TooLong => None,
     };
-    collector.error(value.position(), format!("{}: {error}", Path(path)), hint);
+    collector.error(value, format!("{}: {error}", Path(path)), hint);
 }
 
 fn filled_in(text: &str, collector: &Collector<'_>) -> Result<String, InterpolationError> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::step;
 use super::yaml::Yaml;
 
 /// Where a kind of resource names images: `KIND:PATH`. `[]` in the path is every item of a list, and `*` every key.
@@ -79,20 +80,20 @@ impl FieldPath {
     /// The values that it leads to, each with its path; `None` if they are more than `limit`.
     pub(super) fn values<'a>(&self, root: Yaml<'a>, limit: usize) -> Option<Vec<(Yaml<'a>, String)>> {
         let mut values = vec![(root, String::new())];
-        for step in &self.steps {
+        for at in &self.steps {
             let mut next = Vec::new();
             for (value, path) in values {
                 let below = |name: &str| match path.is_empty() {
                     true => name.to_owned(),
                     false => format!("{path}.{name}"),
                 };
-                match step {
+                match at {
                     Step::Key(name) => next.extend(value.get(name).map(|found| (found, below(name)))),
                     Step::EveryKey => next.extend(
                         value
                             .entries()
                             .into_iter()
-                            .map(|(key, found)| (found, below(key.text().unwrap_or_default()))),
+                            .map(|(key, found)| (found, below(step(key.text().unwrap_or_default())))),
                     ),
                     Step::EveryItem => next.extend(
                         value

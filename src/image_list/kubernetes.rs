@@ -4,7 +4,7 @@
 //! have a `PodTemplateSpec`.
 
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind, MAX_MENTIONS};
+use super::{Collector, Found, Kind, MAX_MENTIONS, step};
 use crate::oci::Reference;
 
 /// The groups of Kubernetes' own workloads; the first is the core's, which is written without a name.
@@ -234,7 +234,7 @@ impl Resource<'_> {
         }
         for (key, below) in value.entries() {
             let key = key.text().unwrap_or_default();
-            trail.push(Step::Key(key));
+            trail.push(Step::Key(step(key)));
             if below.is_mapping() || below.is_sequence() {
                 if key.to_ascii_lowercase().ends_with("image") && below.get_text("repository").is_some() {
                     let path = format!("{} {}", self.label, written(trail, true));

@@ -78,16 +78,15 @@ impl LockedImage {
 /// Reads a lock file.
 pub(super) fn read(root: Yaml<'_>, collector: &mut Collector<'_>) {
     if root.get_text("schema") != Some("1") {
-        let position = root.position();
         let message = "a lock file of another schema; this sealift reads schema 1".into();
-        return collector.error(position, message, Some("use a newer sealift".into()));
+        return collector.error(root, message, Some("use a newer sealift".into()));
     }
     let Some(images) = root.get("images") else { return };
     for (image, number) in images.items().zip(0..) {
         let path = format!("images[{number}]");
         if let Err(reason) = read_image(image, &path, collector) {
             let message = format!("{}: {reason}", Path(&path));
-            collector.error(image.position(), message, None);
+            collector.error(image, message, None);
         }
     }
 }

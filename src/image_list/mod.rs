@@ -47,6 +47,10 @@ use self::yaml::{Position, Tree, Yaml};
 pub const MAX_SIZE: u64 = 16 << 20;
 /// Most mentions in a file, and as many reports of what is not used: the list of all images of Rancher has 1,000.
 const MAX_MENTIONS: usize = 100_000;
+/// Most bytes of names, paths and reasons that are kept. A long name counts for each alias that leads to it.
+const MAX_TEXT: usize = 64 << 20;
+/// Characters of a name that are a step of a path. Names of Kubernetes have up to 253.
+const MAX_STEP: usize = 300;
 
 /// What a document that names images is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -273,19 +277,24 @@ impl<'t> ImageFile<'t> {
             label: self.label,
             options,
             list: ImageList::default(),
+            text: 0,
             is_over: false,
         };
         let is_known = read(&mut collector);
-        let is_full = collector.is_full();
-        let list = collector.list;
-        let is_exhausted = matches!(&self.content, Content::Yaml(tree) if tree.is_exhausted());
-        if is_exhausted || is_full {
-            let reason = match is_exhausted {
-                true => "its aliases stand for too many values".into(),
-                false => format!("more than {MAX_MENTIONS} images"),
-            };
+        let is_exhausted = || matches!(&self.content, Content::Yaml(tree) if tree.is_exhausted());
+        let limit = match () {
+            () if collector.text > MAX_TEXT => Some(format!(
+                "over {} MiB of names and paths, aliases followed",
+                MAX_TEXT >> 20
+            )),
+            () if collector.is_full() => Some(format!("more than {MAX_MENTIONS} images")),
+            () if is_exhausted() => Some("its aliases stand for too many values".into()),
+            () => None,
+        };
+        if let Some(reason) = limit {
             return Err(refused(self.label, reason));
         }
+        let list = collector.list;
         match (is_known, list.unused.first()) {
             (false, Some(first)) => Err(Error::Usage {
                 message: format!("{}: {}", Escaped(self.label), first.reason),
@@ -448,6 +457,8 @@ struct Collector<'o> {
     label: &'o str,
     options: &'o Options,
     list: ImageList,
+    /// Bytes of the texts in the list.
+    text: usize,
     /// Whether something had more values than may be looked at.
     is_over: bool,
 }
@@ -483,7 +494,21 @@ impl Collector<'_> {
         let list = &self.list;
         let most = list.mentions.len().max(list.unused.len()).max(list.errors.len());
         let most = most.max(list.elsewhere.len());
-        self.is_over || most > MAX_MENTIONS
+        self.is_over || most > MAX_MENTIONS || self.text > MAX_TEXT
+    }
+
+    /// Whether texts of this length about a value may be kept. If not, nothing more is read.
+    fn has_room(&mut self, value: Yaml<'_>, length: usize) -> bool {
+        let has_room = self.has_room_for(length);
+        if !has_room {
+            value.stop();
+        }
+        has_room
+    }
+
+    fn has_room_for(&mut self, length: usize) -> bool {
+        self.text = self.text.saturating_add(length);
+        !self.is_full()
     }
 
     /// Adds an image, or the error that its name is none.
@@ -498,14 +523,15 @@ impl Collector<'_> {
 
     /// Adds an image whose name is put together from several values.
     fn named(&mut self, found: Found<'_>, name: String, edits: Vec<Edit>) {
-        if self.is_full() {
+        let written = found.value.text().unwrap_or_default();
+        if !self.has_room(found.value, written.len() + name.len() + found.path.len()) {
             return;
         }
         let position = found.value.position();
         match Asked::parse(name.trim()) {
             Ok(asked) => self.list.mentions.push(Mention {
                 kind: found.kind,
-                written: found.value.text().unwrap_or_default().into(),
+                written: written.into(),
                 name: name.trim().into(),
                 asked,
                 line: position.line,
@@ -518,48 +544,57 @@ impl Collector<'_> {
             Err(error) => {
                 let hint = error.hint();
                 let message = format!("{}: {error}", Path(&found.path));
-                self.error(position, message, hint);
+                self.error(found.value, message, hint);
             }
         }
     }
 
     /// Adds something that is not used.
     fn unused(&mut self, value: Yaml<'_>, path: &str, reason: impl Into<String>) {
-        self.unused_at(value.position(), path, reason);
+        let reason = reason.into();
+        if self.has_room(value, 0) {
+            self.unused_at(value.position(), path, reason);
+        }
     }
 
     fn unused_at(&mut self, position: Position, path: &str, reason: impl Into<String>) {
-        if self.is_full() {
+        let reason = reason.into();
+        if !self.has_room_for(path.len() + reason.len()) {
             return;
         }
         self.list.unused.push(Unused {
             line: position.line,
             column: position.column,
             path: path.into(),
-            reason: reason.into(),
+            reason,
         });
     }
 
     /// Adds a file that has images of this one.
     fn elsewhere(&mut self, value: Yaml<'_>, path: &str, file: String, part: Part) {
-        if self.is_full() {
-            return;
-        }
         let place = format!("{}: {path}", place(self.label, value.position()));
-        self.list.elsewhere.push(Elsewhere { place, file, part });
+        if self.has_room(value, place.len() + file.len()) {
+            self.list.elsewhere.push(Elsewhere { place, file, part });
+        }
     }
 
-    /// Adds an error about a place in the file.
-    fn error(&mut self, position: Position, message: String, hint: Option<crate::error::Hint>) {
-        if self.is_full() {
+    /// Adds an error about a value.
+    fn error(&mut self, value: Yaml<'_>, message: String, hint: Option<crate::error::Hint>) {
+        if !self.has_room(value, message.len()) {
             return;
         }
-        let place = place(self.label, position);
+        let place = place(self.label, value.position());
         self.list.errors.push(Error::Usage {
             message: format!("{}: {message}", Escaped(&place)),
             hint,
         });
     }
+}
+
+/// A name as a step of a path: its beginning, if it is long.
+fn step(name: &str) -> &str {
+    let end = name.char_indices().nth(MAX_STEP);
+    end.and_then(|(end, _)| name.get(..end)).unwrap_or(name)
 }
 
 /// A path in a document, as it is printed.

@@ -543,11 +543,28 @@ fn hostile_files_are_refused_in_bounded_memory() {
         format!("apiVersion: x/v1\nkind: X\nspec:\n{spec}")
     };
     let images = laughs.replace("[x, x", "[{image: q/x:1}, x");
+    let long = "x".repeat(1 << 20);
+    let pod = |name: &str, container: &str, aliases: usize| {
+        let containers = format!("[&c {{{container}}}{}]", ", *c".repeat(aliases));
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: {containers}}}\n")
+    };
+    let service = format!(
+        "services:\n web:\n  volumes: [&v {{type: image, source: '${{NONE:+{long}}}app:1'}}{}]\n",
+        ", *v".repeat(99)
+    );
+    let variable = format!("image: 'app:1', env: [{{name: {long}, value: 'app:1'}}]");
+    // Each container's path has the name.
+    let over = "over 64 MiB of names and paths";
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     let keys: String = (0..1_100_000).map(|_| "- a\n").collect();
     for (text, says) in [
         (resource(&laughs), "aliases stand for too many values"),
         (resource(&images), "more than 100000 images"),
+        (pod(&long, "image: 'app:1'", 99), over),
+        (pod(&long, "image: '-'", 99), over),
+        (pod(&long, "name: web", 99), over),
+        (service, over),
+        (pod("web", &variable, 999), "aliases stand for too many values"),
         (deep("[", "]"), "line 1, column 201"),
         (deep("- ", "x"), "line 1, column"),
         (keys, "more than 1000000 values"),

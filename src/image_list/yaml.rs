@@ -15,6 +15,8 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 const MAX_NODES: usize = 1_000_000;
 /// Most values that are visited while a file is read, aliases followed.
 const MAX_VISITS: usize = 10_000_000;
+/// Bytes of a text that count as a visit.
+const PER_VISIT: usize = 64;
 /// Deepest nesting. Schemas of Kubernetes' custom resources reach 60.
 const MAX_DEPTH: usize = 200;
 /// Deepest chain of merge keys.
@@ -332,12 +334,17 @@ impl<'a> Yaml<'a> {
             .is_some_and(|node| matches!(node.value, Value::Sequence(_)))
     }
 
-    /// The text of a scalar that is not null.
+    /// The text of a scalar that is not null. A long one counts as several values.
     pub fn text(self) -> Option<&'a str> {
         match &self.node()?.value {
-            Value::Scalar(text, _) => Some(text.as_ref()),
+            Value::Scalar(text, _) if self.tree.spend(text.len() / PER_VISIT) => Some(text.as_ref()),
             _ => None,
         }
+    }
+
+    /// Ends the reading of the tree: nothing has items or text any more.
+    pub fn stop(self) {
+        self.tree.visits.set(0);
     }
 
     /// Whether it is a scalar of several lines, written with `|` or `>`.
