@@ -58,6 +58,8 @@ pub struct Listed {
     pub bytes: Vec<u8>,
     /// What it names.
     pub list: ImageList,
+    /// Whether it is a lock file.
+    pub is_lock: bool,
     is_compose: bool,
     is_kubernetes: bool,
 }
@@ -69,6 +71,7 @@ impl Listed {
             label,
             bytes,
             list,
+            is_lock: false,
             is_compose: true,
             is_kubernetes: false,
         }
@@ -144,6 +147,7 @@ impl ListArgs {
         let file = ImageFile::parse(&label, &bytes)?;
         let is_compose = file.has(Kind::Compose);
         let is_kubernetes = file.has(Kind::Kubernetes);
+        let is_lock = file.has(Kind::Lock);
         let variables = match is_compose {
             true => self.variables(path)?,
             false => Variables::default(),
@@ -162,6 +166,7 @@ impl ListArgs {
             label,
             bytes,
             list,
+            is_lock,
             is_compose,
             is_kubernetes,
         };

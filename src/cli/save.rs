@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use sealift::archive::writer;
+use sealift::archive::writer::{self, Inputs};
 use sealift::docker::{self, switch::Switch};
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
@@ -193,7 +193,7 @@ impl Save {
         } else {
             is_plain_tar(&self.output)?;
             writer::check_place(&self.output, self.split.is_some(), Remedy::SaveTo)?;
-            self.from.inputs().refuse_archive(&self.output)?;
+            self.inputs().refuse_archive(&self.output)?;
             if let Some(installer) = &installer {
                 installer.check_place(&self.output)?;
                 for executable in installer.executables().iter().filter(|one| !one.is_static) {
@@ -303,6 +303,16 @@ impl Save {
             output.hint("--with-installer writes it anew");
         }
         Ok(failure)
+    }
+
+    /// The files and folders that are read.
+    fn inputs(&self) -> Inputs {
+        let mut inputs = self.from.inputs();
+        let lists = self.list.iter().chain(&self.lock);
+        for path in lists.chain(&self.have).chain(&self.executable) {
+            inputs.add_path(path);
+        }
+        inputs
     }
 
     /// What is written beside the archive.

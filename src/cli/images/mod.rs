@@ -89,6 +89,7 @@ impl Images {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         self.check()?;
         let files = self.lists.read(&self.files, output)?;
+        self.check_output(&files)?;
         let resolving = Resolving {
             from: &self.from,
             platforms: self.platform.as_ref(),
@@ -129,6 +130,19 @@ impl Images {
             None => return Ok(()),
         };
         Err(Error::Usage { message, hint: None })
+    }
+
+    /// Refuses to write over what is read. A file may be pinned where it is, and a lock file renewed.
+    fn check_output(&self, files: &[Listed]) -> Result<()> {
+        let Some(written) = self.lock.as_deref().or(self.pinned()) else {
+            return Ok(());
+        };
+        let mut inputs = self.from.inputs();
+        if self.lock.is_some() {
+            let lists = files.iter().filter(|file| !file.is_lock);
+            lists.for_each(|file| inputs.add_path(Path::new(&file.label)));
+        }
+        inputs.refuse(&[written.to_path_buf()])
     }
 
     fn list(&self, files: &[Listed], output: &Output) -> Outcome {

@@ -53,6 +53,13 @@ fn a_lock_file_is_saved_exactly_and_a_tag_that_moved_is_refused() {
     transcript.run(&format!("{} {pinned} --locked -o moved.tar", save(&moved)));
     transcript.run("save --from all.tar example.com/web:1 --locked -o moved.tar");
     transcript.run("save --from all.tar --lock compose.yaml -o moved.tar");
+    transcript.run(&format!("{lock} all.tar"));
+    transcript.run(&format!("{lock} compose.yaml"));
+    transcript.run("save --from all.tar --images compose.yaml -o compose.yaml");
+    sealift
+        .run(&words("images images.lock --from all.tar --lock images.lock"))
+        .ok();
+    assert_eq!(fs::read_to_string(sealift.path("images.lock")).unwrap(), text);
     assert!(!sealift.path("moved.tar").exists());
     assert_snapshot!(transcript.text(), @r#"
     $ sealift images compose.yaml --from all.tar --lock images.lock
@@ -113,6 +120,21 @@ fn a_lock_file_is_saved_exactly_and_a_tag_that_moved_is_refused() {
     $ sealift save --from all.tar --lock compose.yaml -o moved.tar
     2> error: compose.yaml is not a lock file
     2> hint: `sealift images FILE --lock LOCK` writes one
+    exit 2
+
+    $ sealift images compose.yaml --from all.tar --lock all.tar
+    2> error: all.tar is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift images compose.yaml --from all.tar --lock compose.yaml
+    2> error: compose.yaml is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift save --from all.tar --images compose.yaml -o compose.yaml
+    2> error: compose.yaml is both read and written
+    2> hint: name another target
     exit 2
     "#);
 }

@@ -62,6 +62,7 @@ services:
         "images more.txt --pin --from all.tar -o pinned.txt",
         "images more.txt compose.yaml --pin --from all.tar",
         "images more.txt --pin --from all.tar --json",
+        "images list.txt --pin --from all.tar -o all.tar",
     ] {
         transcript.run(arguments);
     }
@@ -89,5 +90,11 @@ services:
     2> error: standard output cannot take the file and --json
     2> hint: name a file with -o
     exit 2
+
+    $ sealift images list.txt --pin --from all.tar -o all.tar
+    2> error: all.tar is both read and written
+    2> hint: name another target
+    exit 2
     "#);
+    sealift.run(&["verify", "all.tar"]).ok();
 }
