@@ -30,6 +30,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(Error::io("write", path))
 }
 
+/// Writes a file that is written again when more is known. A device or FIFO gets only the last text: its reader would
+/// get both.
+pub fn write_draft(path: &Path, bytes: &[u8]) -> Result<()> {
+    let target = writer::locate(path)?;
+    match target.is_special().map_err(Error::io("look at", path))? {
+        true => Ok(()),
+        false => write(path, bytes),
+    }
+}
+
 /// The mode of a file that is replaced. That of another user's file may say who can write it, and does not count for that.
 fn mode(target: &Located) -> io::Result<RawMode> {
     match statat(target.dir.as_file(), &target.name, AtFlags::SYMLINK_NOFOLLOW) {

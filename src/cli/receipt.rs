@@ -101,6 +101,9 @@ impl Receipt {
             document["error"] = error;
         }
         let bytes = json_bytes(&document).map_err(Error::io("write", &self.path))?;
-        files::write(&self.path, &bytes)
+        match exit {
+            Some(_) => files::write(&self.path, &bytes),
+            None => files::write_draft(&self.path, &bytes),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `verify --report`: what a report says, and how it looks in a browser and on paper.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
@@ -359,6 +360,27 @@ fn a_report_says_where_images_come_from_and_what_refers_to_them() {
     let title = format!("{}...", "x".repeat(300));
     let labels = json!({ "source": "https://git.example/app", "title": title });
     assert_eq!(contents[1]["manifests"][0]["labels"], labels);
+}
+
+#[test]
+fn a_fifo_gets_one_report() {
+    let sealift = Sealift::new();
+    archive(&sealift);
+    run(Command::new("mkfifo").arg(sealift.path("fifo.json"))).ok();
+    let both = fs::OpenOptions::new().read(true).write(true).to_owned();
+    for arguments in [
+        "verify -q layout --report fifo.json",
+        "load -q layout --to oci:new --receipt fifo.json",
+    ] {
+        let mut fifo = both.open(sealift.path("fifo.json")).unwrap();
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        sealift.run(&arguments).ok();
+        // All that was written is there to be read.
+        let mut bytes = vec![0; 1 << 16];
+        let length = fifo.read(&mut bytes).unwrap();
+        let document: Value = serde_json::from_slice(&bytes[..length]).unwrap();
+        assert_eq!(document["exit"], 0);
+    }
 }
 
 #[test]

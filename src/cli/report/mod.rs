@@ -68,7 +68,10 @@ impl ReportFile {
             Format::Markdown => markdown::text(report).into_bytes(),
             Format::Json => json_bytes(&report.document()).map_err(Error::io("write", &self.path))?,
         };
-        files::write(&self.path, &bytes)
+        match report.exit {
+            Some(_) => files::write(&self.path, &bytes),
+            None => files::write_draft(&self.path, &bytes),
+        }
     }
 }
 
