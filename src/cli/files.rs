@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, RawMode, statat};
+use rustix::fs::{AtFlags, Mode, RawMode, fchmod, statat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use sealift::archive::writer;
@@ -19,10 +19,12 @@ const MAX_FILE: u64 = 1 << 30;
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = writer::locate(path)?;
     let written = match target.is_special().map_err(Error::io("look at", path))? {
-        false => mode(&target).and_then(|mode| {
-            let replaced = target
-                .dir
-                .replace(&target.name, mode, |file| file.write_all(bytes));
+        false => mode(&target).and_then(|kept| {
+            let replaced = target.dir.replace(&target.name, kept.unwrap_or(MODE), |file| {
+                // The mask of this process is for new files. FAT has no modes to keep.
+                let _ = kept.map(|mode| fchmod(&*file, Mode::from_raw_mode(mode)));
+                file.write_all(bytes)
+            });
             replaced.and_then(|()| target.dir.sync())
         }),
         true => target.open_special().and_then(|mut file| file.write_all(bytes)),
@@ -40,13 +42,14 @@ pub fn write_draft(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// The mode of a file that is replaced. That of another user's file may say who can write it, and does not count for that.
-fn mode(target: &Located) -> io::Result<RawMode> {
+/// The mode of a file that is replaced, if there is one. That of another user's file may say who can write it, and does
+/// not count for that.
+fn mode(target: &Located) -> io::Result<Option<RawMode>> {
     match statat(target.dir.as_file(), &target.name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => Ok(MODE),
+        Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
-        Ok(stat) if stat.st_uid == geteuid().as_raw() => Ok(stat.st_mode & 0o777),
-        Ok(stat) => Ok(stat.st_mode & MODE),
+        Ok(stat) if stat.st_uid == geteuid().as_raw() => Ok(Some(stat.st_mode & 0o777)),
+        Ok(stat) => Ok(Some(stat.st_mode & MODE)),
     }
 }
 
@@ -94,10 +97,12 @@ mod tests {
             assert_eq!(read(&path).unwrap().unwrap(), text.as_bytes());
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        // What only its owner may read stays so.
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        write(&path, b"three").unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        // What only its owner may read stays so, and so does what the mask of this process takes from new files.
+        for mode in [0o600, 0o666] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            write(&path, b"three").unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, mode);
+        }
         let error = write(&folder.path().join("absent/file"), b"").unwrap_err();
         assert!(error.to_string().starts_with("cannot write"), "{error}");
     }
