@@ -30,7 +30,7 @@ use crate::image::rename::Rename;
 use crate::image::{Graph, Image};
 use crate::interrupt::Interrupt;
 use crate::inventory::{InventoryId, KnownHost};
-use crate::oci::{Digest, Platform, PlatformSelection, Reference};
+use crate::oci::{Descriptor, Digest, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
 use crate::retry::Retry;
 use crate::source::Source;
@@ -298,6 +298,8 @@ pub struct Resolved {
     pub platforms: Vec<Platform>,
     /// Bytes of its blobs for these platforms, as a registry stores them.
     pub size: u64,
+    /// These blobs, with uncompressed layers in place of those that could not be recompressed.
+    pub blobs: Vec<Descriptor>,
 }
 
 /// The manifest or index that a reference leads to.
@@ -342,6 +344,7 @@ pub fn resolve(
             digest: named.digest(),
             platforms: platforms(&named.graph),
             size: named.graph.blobs().iter().map(|blob| blob.size).sum(),
+            blobs: named.blobs(),
         };
         answers.insert(asked.reference.full(), Ok(resolved));
     }

@@ -100,17 +100,13 @@ pub fn ask(place: &Place, references: &[Reference], asking: &Asking<'_>) -> Resu
         Place::Registry(destination) => {
             let moved: Result<Vec<Reference>> = references.iter().map(|one| destination.name(one)).collect();
             let source = asking.from.direct(asking.progress, asking.interrupt)?;
-            in_source(
-                &source,
-                references,
-                &moved?,
-                &format!("{REGISTRY}{destination}"),
-                asking,
-            )
+            let label = format!("{REGISTRY}{destination}");
+            Ok(there(in_source(&source, references, &moved?, &label, asking)?))
         }
         Place::Registries => {
             let source = asking.from.registries(asking.progress, asking.interrupt)?;
-            in_source(&source, references, references, "the registry", asking)
+            let answers = in_source(&source, references, references, "the registry", asking)?;
+            Ok(there(answers))
         }
         Place::Local(Local::Engine(engine)) => {
             if asking.platforms.is_some() {
@@ -130,11 +126,16 @@ pub fn ask(place: &Place, references: &[Reference], asking: &Asking<'_>) -> Resu
             let source = asking.from.opened(local, asking.progress, asking.interrupt)?;
             let label = path.display().to_string();
             match source {
-                Some(source) => in_source(source.as_ref(), references, references, &label, asking),
+                Some(source) => in_files(source.as_ref(), references, &label, asking),
                 None => Ok(Vec::new()),
             }
         }
     }
+}
+
+/// What is there, without what it is.
+fn there(answers: Vec<Result<Resolved, Missing>>) -> Vec<Result<(), Missing>> {
+    answers.into_iter().map(|answer| answer.map(drop)).collect()
 }
 
 fn no_platform() -> Error {
@@ -155,6 +156,29 @@ fn is_inventory(path: &Path) -> bool {
     begins.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
 }
 
+/// Asks an archive or layout. An image of which a blob is not there is missing, and so is one whose layers are left out.
+fn in_files(
+    source: &dyn Source,
+    references: &[Reference],
+    label: &str,
+    asking: &Asking<'_>,
+) -> Result<Vec<Result<(), Missing>>> {
+    let answers = in_source(source, references, references, label, asking)?;
+    let looked_at = references.iter().zip(answers).map(|(reference, answer)| {
+        let blobs = answer?.blobs;
+        let absent = |blob| source.open(reference.repository(), blob, 0).err();
+        match blobs.iter().find_map(absent) {
+            None => Ok(()),
+            Some(error) => Err(Missing::from(Error::NotFound {
+                what: reference.familiar(),
+                place: label.into(),
+                hint: Some(format!("only a part of the image is there: {error}").into()),
+            })),
+        }
+    });
+    Ok(looked_at.collect())
+}
+
 /// Asks a source: by the tag if there is one, so that its digest can be compared, else by the digest.
 fn in_source(
     source: &dyn Source,
@@ -162,7 +186,7 @@ fn in_source(
     moved: &[Reference],
     label: &str,
     asking: &Asking<'_>,
-) -> Result<Vec<Result<(), Missing>>> {
+) -> Result<Vec<Result<Resolved, Missing>>> {
     let tagged = |one: &Reference| one.without_digest().unwrap_or_else(|| one.clone());
     let by_tag: Vec<Reference> = moved.iter().map(tagged).collect();
     // What has no such tag may have the digest.
@@ -199,12 +223,12 @@ fn in_source(
     let compared = references.iter().zip(answers);
     Ok(compared
         .map(|(reference, answer)| {
-            let found = answer?.digest;
+            let found = answer?;
             match reference.digest() {
-                Some(expected) if found != Some(expected) => {
-                    Err(other_digest(reference, expected, found, label))
+                Some(expected) if found.digest != Some(expected) => {
+                    Err(other_digest(reference, expected, found.digest, label))
                 }
-                _ => Ok(()),
+                _ => Ok(found),
             }
         })
         .collect())

@@ -201,3 +201,34 @@ fn what_a_place_lacks_is_listed_with_exit_code_7() {
     assert_eq!(document["missing"][0]["digest"], web.digest.as_str());
     assert_eq!(document["missing"][1]["exit"], 7);
 }
+
+#[test]
+fn an_image_of_which_a_part_is_not_there_is_missing() {
+    let sealift = Sealift::new();
+    let [web, _, _] = archives(&sealift);
+    fs::write(sealift.path("list.txt"), "example.com/web:1\nexample.com/api:1\n").unwrap();
+    for arguments in [
+        "inventory -q --from oci:layout --label host -o host.json",
+        "save -q --from all.tar --all --have host.json -o update.tar",
+    ] {
+        sealift.run(&words(arguments)).ok();
+    }
+    let missing = |place: &str| {
+        let arguments = ["images", "--json", "list.txt", "--missing-from", place];
+        let document = sealift.run(&arguments).code(7).json();
+        let missing = document["missing"].as_array().unwrap().iter();
+        missing
+            .map(|one| (one["name"].clone(), one["hint"].as_str().unwrap().to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let left_out = missing("update.tar");
+    assert_eq!(left_out.len(), 2);
+    assert!(left_out[0].1.contains("leaves it out"), "{left_out:?}");
+    // The others are those of the other image, too.
+    let layer = web.manifests[0].layers.first().unwrap();
+    fs::remove_file(web.blob(&layer.digest)).unwrap();
+    let damaged = missing("layout");
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(damaged[0].0, "example.com/web:1");
+    assert!(damaged[0].1.contains(&layer.digest), "{damaged:?}");
+}
