@@ -37,7 +37,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_draft(path: &Path, bytes: &[u8]) -> Result<()> {
     let target = writer::locate(path)?;
     match target.is_special().map_err(Error::io("look at", path))? {
-        true => Ok(()),
+        true => target.check_special().map_err(Error::io("write", path)),
         false => write(path, bytes),
     }
 }

@@ -100,6 +100,18 @@ impl Located {
         Ok(statat(self.dir.as_file(), &self.name, AtFlags::SYMLINK_NOFOLLOW)?.st_uid)
     }
 
+    /// Refuses a device, a FIFO or the like of another user, without opening it.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist or is another user's.
+    pub fn check_special(&self) -> io::Result<()> {
+        match self.is_open {
+            true => Ok(()),
+            false => trusted_special(self.owner()?),
+        }
+    }
+
     /// Opens a device, a FIFO or the like for writing. Blocks until a FIFO has a reader.
     ///
     /// # Errors
@@ -112,11 +124,7 @@ impl Located {
             return Ok(openat(dir, &self.name, flags, Mode::empty())?.into());
         }
         let found = statat(dir, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if !is_trusted(found.st_uid) {
-            return Err(denied(
-                "it belongs to another user, and is not a regular file".into(),
-            ));
-        }
+        trusted_special(found.st_uid)?;
         // If another user replaces it while this blocks, the check below finds out.
         let file = File::from(openat(dir, &self.name, flags | OFlags::NOFOLLOW, Mode::empty())?);
         let opened = rustix::fs::fstat(&file)?;
@@ -124,6 +132,16 @@ impl Located {
             return Err(denied("it was just replaced by another file".into()));
         }
         Ok(file)
+    }
+}
+
+/// Refuses the owner of a device, a FIFO or the like.
+fn trusted_special(owner: u32) -> io::Result<()> {
+    match is_trusted(owner) {
+        true => Ok(()),
+        false => Err(denied(
+            "it belongs to another user, and is not a regular file".into(),
+        )),
     }
 }
 

@@ -333,3 +333,25 @@ fn an_own_link_and_a_pipe_are_written_to() {
     assert!(reader.wait().unwrap().success());
     assert!(fs::read(trap.sealift.path("read")).unwrap() == whole);
 }
+
+#[test]
+fn a_receipt_is_refused_before_the_load_if_it_would_go_to_another_user() {
+    let trap = Trap::new();
+    trap.plant("mkfifo receipt.json");
+    let load = [
+        "load",
+        "-q",
+        "layout",
+        "--to",
+        "oci:new",
+        "--receipt",
+        "out/receipt.json",
+    ];
+    let refused = bounded(&mut trap.sealift.command(&load)).code(3);
+    assert!(
+        refused.stderr.contains("belongs to another user"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!trap.sealift.path("new").exists());
+}
