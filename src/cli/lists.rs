@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -201,6 +202,7 @@ impl ListArgs {
             let beside = compose.with_file_name(ENV);
             // A folder of this name is none: virtual environments of Python are called so.
             if beside.is_file() {
+                check_owner(&beside, compose)?;
                 add(&mut variables, &beside)?;
             }
         }
@@ -262,6 +264,31 @@ fn folder(path: &Path) -> Error {
         message: format!("{shown} is a folder"),
         hint: Some(hint.into()),
     }
+}
+
+/// Refuses variables that another user put beside a compose file, where every user can make files.
+fn check_owner(env: &Path, compose: &Path) -> Result<()> {
+    let folder = env.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    let meta = folder.metadata().map_err(Error::io("look at", folder))?;
+    let found = env.symlink_metadata().map_err(Error::io("look at", env))?;
+    let owners = compose.metadata().map(|compose| compose.uid());
+    let is_trusted = sealift::dir::is_trusted(found.uid())
+        || owners
+            .into_iter()
+            .chain([meta.uid()])
+            .any(|uid| uid == found.uid());
+    if is_trusted || meta.mode() & 0o002 == 0 {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!(
+            "{} belongs to another user (uid {}), and every user can make files there",
+            env.display(),
+            found.uid()
+        ),
+        hint: Some("name the file of the variables with --env-file".into()),
+    })
 }
 
 /// Adds the variables of a file.
