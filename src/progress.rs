@@ -50,6 +50,7 @@ pub trait Progress: Send + Sync {
 #[derive(Debug, Default)]
 pub struct Tally {
     done: u64,
+    moved: u64,
     /// Size and counted bytes of blobs that are not finished.
     blobs: HashMap<Digest, (u64, u64)>,
 }
@@ -58,6 +59,11 @@ impl Tally {
     /// All bytes so far.
     pub fn done(&self) -> u64 {
         self.done
+    }
+
+    /// The bytes that were read or sent: without what was complete before, and with what was done twice.
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// As [`Progress::blob_started`].
@@ -70,6 +76,7 @@ impl Tally {
     /// As [`Progress::blob_advanced`].
     pub fn advanced(&mut self, digest: &Digest, bytes: u64) {
         self.done = self.done.saturating_add(bytes);
+        self.moved = self.moved.saturating_add(bytes);
         if let Some((_, counted)) = self.blobs.get_mut(digest) {
             *counted = counted.saturating_add(bytes);
         }
@@ -108,5 +115,6 @@ mod tests {
         tally.finished(&one);
         tally.finished(&two);
         assert_eq!(tally.done(), 110);
+        assert_eq!(tally.moved(), 80);
     }
 }

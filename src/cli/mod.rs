@@ -16,7 +16,7 @@
 //! - [`remedy`]: hints with flags and commands
 //! - [`documents`]: the JSON documents of a load
 //! - [`output`]: text for people, JSON for scripts, errors with hints
-//! - [`bars`]: progress on a terminal, plain lines elsewhere
+//! - [`bars`]: progress on a terminal; [`meter`]: its rate and time left; [`screen`]: where it is
 //! - [`plugin`]: `docker sealift`
 //! - [`receipt`]: the receipt of a load
 //! - [`report`]: reports of a verification, for people who sign off a transfer
@@ -46,6 +46,7 @@ mod list;
 mod lists;
 mod load;
 mod loaded;
+mod meter;
 mod notify;
 mod output;
 mod planned;
@@ -61,6 +62,7 @@ mod results;
 mod rows;
 mod save;
 mod saved;
+mod screen;
 mod serve;
 mod shell;
 mod size;

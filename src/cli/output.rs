@@ -10,6 +10,7 @@ use sealift::Error;
 use sealift::error::{ErrorKind, Finding};
 use sealift::escape::{Escaped, is_hostile, without_passwords};
 
+use super::screen::{self, Screen};
 use super::{Global, exit, plugin, remedy};
 
 /// Why a command failed.
@@ -106,6 +107,7 @@ impl Output {
     /// Prints a line of the result. Line breaks in it are escaped.
     pub fn line(&self, text: impl Display) -> Result<(), Failure> {
         let text = text.to_string();
+        Screen::lock().make_room();
         written(writeln!(io::stdout().lock(), "{}", Escaped(&text)))
     }
 
@@ -139,14 +141,13 @@ impl Output {
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
         *printed = true;
+        Screen::lock().make_room();
         written(io::stdout().lock().write_all(bytes))
     }
 
     /// Prints a line of the result on standard error, because standard output is in use.
     pub fn say(&self, text: impl Display) {
-        // In one piece: standard error has no buffer.
-        let line = format!("{}\n", Escaped(&text.to_string()));
-        let _ = io::stderr().lock().write_all(line.as_bytes());
+        screen::say(Escaped(&text.to_string()));
     }
 
     /// Prints a warning.
@@ -208,6 +209,7 @@ impl Output {
 
     /// Reports that a signal ends a command that runs until one comes.
     pub fn stopped(&self, signal: i32) {
+        Screen::lock().end();
         if !self.global.quiet {
             self.note(&format!("stopped by {}", signal_name(signal)));
         }
@@ -223,6 +225,7 @@ impl Output {
 
     /// Reports that a signal ends the command, and what it leaves behind.
     pub fn interrupted(&self, signal: i32, remarks: &[String]) {
+        Screen::lock().end();
         let message = format!("interrupted by {}", signal_name(signal));
         if self.global.json {
             last_document(&serde_json::json!({ "schema": 1, "error": {
@@ -244,12 +247,10 @@ impl Output {
         };
         let text = without_passwords(&text);
         let text = Escaped(&text);
-        let mut err = io::stderr().lock();
-        let _ = if self.color {
-            writeln!(err, "\u{1b}[1;{code}m{label}\u{1b}[0m: {text}")
-        } else {
-            writeln!(err, "{label}: {text}")
-        };
+        match self.color {
+            true => screen::say(format_args!("\u{1b}[1;{code}m{label}\u{1b}[0m: {text}")),
+            false => screen::say(format_args!("{label}: {text}")),
+        }
     }
 }
 

@@ -27,6 +27,7 @@
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
 //! plugin.rs     `docker sealift`, without Docker
+//! progress.rs  progress on terminals
 //! receipt.rs    receipts of loads
 //! report.rs     reports of a verification, on paper and screens too
 //! parts.rs      parts that are missing, short, or of another archive
@@ -76,6 +77,7 @@ mod places;
 mod planted;
 mod plugin;
 mod printed;
+mod progress;
 mod receipt;
 mod registry_faults;
 mod report;

@@ -1,10 +1,9 @@
 //! Tables on terminals of several widths, and what `list` prints below each image.
 
-use std::process::{Command, Stdio};
-
 use insta::assert_snapshot;
 
-use crate::support::{Built, Image, Layer, Run, Sealift, Transcript, image, run};
+use super::progress::drawn_on_a_terminal_of;
+use crate::support::{Built, Image, Run, Sealift, Transcript, image};
 
 const NAME: &str = "registry.example.com/team/project/app:1";
 
@@ -20,12 +19,11 @@ fn saved(sealift: &Sealift) -> Built {
 /// Adds what a terminal of this width shows of standard output.
 #[track_caller]
 fn on_a_terminal_of(columns: u16, transcript: &mut Transcript<'_>, sealift: &Sealift, arguments: &str) {
-    let shown = drawn_on_a_terminal_of(columns, sealift, &arguments.split(' ').collect::<Vec<_>>());
-    // Bars are drawn before anything else is printed.
-    let lines = shown.lines().filter(|line| !line.contains('\u{1b}'));
-    let stdout = lines
-        .map(|line| line.trim_end_matches('\r').to_owned() + "\n")
-        .collect();
+    let words = arguments.split(' ').collect::<Vec<_>>();
+    let shown = drawn_on_a_terminal_of(columns, "xterm", sealift, &words);
+    // Bars are drawn before anything else is printed, and erased.
+    let printed = |line: &str| line.rsplit("\u{1b}[J").next().unwrap_or_default().to_owned() + "\n";
+    let stdout = shown.lines().map(printed).collect();
     let run = Run {
         line: String::new(),
         code: Some(0),
@@ -34,42 +32,6 @@ fn on_a_terminal_of(columns: u16, transcript: &mut Transcript<'_>, sealift: &Sea
         stderr: String::new(),
     };
     transcript.add(&format!("sealift {arguments}   # {columns} columns"), &run);
-}
-
-/// The same with progress bars, and what moves the cursor.
-#[track_caller]
-fn drawn_on_a_terminal_of(columns: u16, sealift: &Sealift, args: &[&str]) -> String {
-    let inner = sealift.command(args);
-    let words = std::iter::once(inner.get_program()).chain(inner.get_args());
-    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
-    let line = format!("stty cols {columns} && {}", words.join(" "));
-    let mut script = Command::new("script");
-    script
-        .args(["-qec", &line, "/dev/null"])
-        .current_dir(sealift.home());
-    script
-        .env("HOME", sealift.home())
-        .env("TERM", "xterm")
-        .stdin(Stdio::null());
-    run(&mut script).ok().stdout
-}
-
-#[test]
-fn the_bar_of_a_phase_moves_with_its_blobs() {
-    let sealift = Sealift::new();
-    let noise = |seed| Layer::new().noise("noise", seed, 8_000_000);
-    Image::single([1, 2, 3].map(noise).into()).build(&sealift.path("layout"), "app:1");
-    sealift
-        .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
-        .ok();
-    let drawn = drawn_on_a_terminal_of(120, &sealift, &["verify", "app.tar"]);
-    let bars = drawn.split(['\r', '\n']).filter_map(|line| {
-        let (_, bar) = line.split_once("verifying [")?;
-        let (_, bytes) = bar.split_once("] ")?;
-        Some(bytes.split_once('/')?.0)
-    });
-    let positions: std::collections::BTreeSet<&str> = bars.collect();
-    assert!(positions.len() > 3, "{positions:?}: {drawn:?}");
 }
 
 #[test]
@@ -145,11 +107,13 @@ fn reports_of_save_fit_the_terminal() {
     on_a_terminal_of(90, &mut transcript, &sealift, &format!("{save} --no-trunc"));
     assert_snapshot!(transcript.text(), @"
     $ sealift save --from layout registry.example.com/team/project/app:1 -o app.tar   # 90 columns
+    NAME                      DIGEST                EVIDENCE   PLATFORMS                SIZE
     registry.ex…oject/app:1   sha256:<short hash>   verified   linux/amd64,linux/arm…   3.2 kB
     app.tar: 13.8 kB
     archive <digest 1>
 
     $ sealift save --from layout registry.example.com/team/project/app:1 -o app.tar --no-trunc   # 90 columns
+    NAME                                      DIGEST                  EVIDENCE   PLATFORMS                 SIZE     FROM
     registry.example.com/team/project/app:1   <digest of the image>   verified   linux/amd64,linux/arm64   3.2 kB   layout
     app.tar: 13.8 kB
     archive <digest 1>
