@@ -33,7 +33,7 @@ lint: ## format, clippy, links in the documentation, licences and sources of dep
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 	shellcheck -x .ci/run .ci/tool demo/run.sh tests/debian.sh tests/fresh.sh tests/engines/install.sh \
 		tests/run.sh tests/goflate/go.sh tests/support/stop.sh src/installer/install.sh packaging/*.sh \
-		tests/dist.sh tests/dist-bench.sh tests/dockerd.sh
+		tests/dist.sh tests/dist-bench.sh tests/dockerd.sh src/cli/complete/sealift.bash
 	git ls-files -z | grep -zvE '^testdata|Cargo\.lock$$' | xargs -0 codespell -L crate,ser,oject,righ
 	.ci/tool cargo-deny --all-features --locked check bans licenses sources
 

@@ -193,7 +193,7 @@ test_deb() {
             done
             man sealift | grep -F "keep every digest"
             bash -c "source /usr/share/bash-completion/completions/sealift
-                COMP_WORDS=(sealift ver); COMP_CWORD=1; _sealift sealift ver sealift; echo \${COMPREPLY[@]}" | grep -x verify
+                COMP_LINE=\"sealift ver\" COMP_POINT=11 COMP_WORDS=(sealift ver) COMP_CWORD=1; _sealift sealift ver sealift; echo \${COMPREPLY[@]}" | grep -x verify
             HOME=/tmp fish -c "complete --do-complete \"sealift ver\"" | grep "^verify"
             zsh -c "autoload -Uz compinit && compinit -u -D && echo \$_comps[sealift]" | grep -x _sealift
 

@@ -17,6 +17,7 @@
 //! - [`documents`]: the JSON documents of a load
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal; [`meter`]: its rate and time left; [`screen`]: where it is
+//! - [`complete`]: completions for shells and for `docker`
 //! - [`plugin`]: `docker sealift`
 //! - [`receipt`]: the receipt of a load
 //! - [`report`]: reports of a verification, for people who sign off a transfer
@@ -29,6 +30,7 @@ mod archive;
 mod bars;
 mod client_config;
 mod compare;
+mod complete;
 mod containerd;
 mod docker;
 mod doctor;

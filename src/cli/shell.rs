@@ -6,6 +6,7 @@ use clap::Args;
 use clap_complete::Shell;
 use sealift::Error;
 
+use super::complete;
 use super::output::Outcome;
 
 /// The flag of every other command, hidden where it does not apply.
@@ -44,8 +45,12 @@ impl Completions {
     }
 }
 
-/// The completions of a command, without subcommands that are hidden: clap_complete would offer these too.
+/// The completions of a command: a script that asks sealift itself, or for other shells a list without hidden
+/// subcommands, which clap_complete would offer too.
 fn completions(shell: Shell, command: &clap::Command) -> Vec<u8> {
+    if let Some(script) = complete::script(shell) {
+        return script.into();
+    }
     let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
     let mut command = clap::Command::new("sealift")
         .version(env!("CARGO_PKG_VERSION"))
@@ -119,6 +124,9 @@ mod tests {
     fn completions_have_every_command_but_the_hidden_one() {
         let command = crate::cli::Cli::command();
         for shell in Shell::value_variants() {
+            if complete::script(*shell).is_some() {
+                continue;
+            }
             let text = String::from_utf8(completions(*shell, &command)).unwrap();
             let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
             for name in shown.map(clap::Command::get_name).chain(["json", "version"]) {

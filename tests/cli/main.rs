@@ -9,11 +9,12 @@
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! bundle.rs     `save --with-installer`, and the script that it writes
 //! compressed.rs archives that were compressed as a whole, bombs among them
+//! completions.rs  completions, in bash, zsh and fish
 //! examples.rs   the examples of the help texts that need no engine
 //! forecast.rs   dry runs of saves
 //! compare.rs    inventories that are compared with what is there
 //! from.rs       where save looks for images
-//! help.rs       help pages, the manual, completions
+//! help.rs       help pages and the manual
 //! hostile.rs    text from outside is escaped before it is printed
 //! images.rs     `images`, and files that name images
 //! inputs.rs     archives as streams; files that change while they are read
@@ -51,6 +52,7 @@ mod support;
 
 mod bundle;
 mod compare;
+mod completions;
 mod compressed;
 mod demo;
 mod documents;

@@ -129,9 +129,9 @@ if ! has_package chromium-headless-shell; then
     browser=()
 fi
 install_packages ansible-core apache2-utils bindfs bsdutils buildah busybox-static ca-certificates curl \
-    debian-archive-keyring debootstrap docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount \
-    openssh-client openssh-server openssl podman procps python3 python3-pip skopeo strace sudo uidmap util-linux \
-    xz-utils zstd "${browser[@]}"
+    debian-archive-keyring debootstrap docker-registry e2fsprogs fish gcc hyperfine iproute2 jq libc6-dev man-db \
+    mount openssh-client openssh-server openssl podman procps python3 python3-pip skopeo strace sudo uidmap util-linux \
+    xz-utils zsh zstd "${browser[@]}"
 if host_is_docker20; then
     install_packages docker.io containerd
 else

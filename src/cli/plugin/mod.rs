@@ -3,7 +3,6 @@
 //! - this file: how sealift was started, and what it calls itself
 //! - [`flags`]: the options of `docker` itself, which stand before the plugin's name
 //! - [`client`]: the end of the `docker` that started the plugin
-//! - [`complete`]: completions for `docker`
 //!
 //! `docker` finds the plugin by its file name, asks it `docker-cli-plugin-metadata`, and runs it with all of its own
 //! arguments: `docker -H ADDRESS sealift load FILE` runs `docker-sealift -H ADDRESS sealift load FILE`.
@@ -11,7 +10,6 @@
 //! Source: docker/cli, `cli-plugins/metadata`, `cli-plugins/manager` and `cli-plugins/plugin`.
 
 mod client;
-mod complete;
 mod flags;
 
 use std::borrow::Cow;
@@ -25,7 +23,7 @@ use clap::CommandFactory as _;
 use sealift::escape::shell_word;
 use sealift::{Error, Result};
 
-use super::Cli;
+use super::{Cli, complete};
 use flags::Flags;
 
 pub use client::watch;
@@ -35,6 +33,8 @@ pub use flags::Verbosity;
 const FILE: &str = "docker-sealift";
 /// The word after which the plugin's own arguments begin.
 const WORD: &str = "sealift";
+/// The word with which shells ask for completions.
+const COMPLETE: &str = "__complete";
 /// Holds the id of a process whose other variables say what Docker's options say.
 const APPLIED: &str = "SEALIFT_DOCKER_OPTIONS";
 
@@ -68,12 +68,15 @@ pub fn begin() -> Result<Begun> {
     let name = words.next().unwrap_or_default();
     let arguments: Vec<OsString> = words.collect();
     if Path::new(&name).file_name() != Some(OsStr::new(FILE)) {
+        if let Some((_, words)) = arguments.split_first().filter(|(first, _)| *first == COMPLETE) {
+            return Ok(Begun::Answered(answer(&complete::answer(words, true))));
+        }
         return Ok(Begun::Command(std::iter::once(name).chain(arguments).collect()));
     }
     let second = arguments.get(2..).unwrap_or_default();
     match arguments.first().and_then(|first| first.to_str()) {
         Some("docker-cli-plugin-metadata") => return Ok(Begun::Answered(answer(&metadata()))),
-        Some("__complete") => return Ok(Begun::Answered(answer(&complete::answer(second, true)))),
+        Some(COMPLETE) => return Ok(Begun::Answered(answer(&complete::answer(second, true)))),
         Some("__completeNoDesc") => return Ok(Begun::Answered(answer(&complete::answer(second, false)))),
         _ => {}
     }
