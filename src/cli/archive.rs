@@ -221,7 +221,7 @@ pub struct SpoolArgs {
     ///
     /// They hold decompressed archives, standard input, exports and recompressed layers, and have no names.
     ///
-    /// [default: the directory of the output file if there is one, else the system's]
+    /// [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
     #[arg(long, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
     /// Refuse layers that decompress to more than this

@@ -11,6 +11,7 @@ use super::engines::LoadContext;
 
 /// Which containerd is meant.
 #[derive(Args)]
+#[command(next_help_heading = "containerd options")]
 pub struct ContainerdArgs {
     /// The socket of containerd
     ///
@@ -54,6 +55,7 @@ impl ContainerdArgs {
 
 /// How images are loaded into containerd.
 #[derive(Args)]
+#[command(next_help_heading = "containerd options")]
 pub struct ContainerdLoadArgs {
     #[command(flatten)]
     place: ContainerdArgs,
@@ -67,7 +69,7 @@ pub struct ContainerdLoadArgs {
     /// They cannot be pulled again where there is no registry.
     #[arg(long)]
     pin: bool,
-    /// Leave the layers packed; containerd unpacks them when a container is created
+    /// Do not unpack the layers; containerd unpacks them when a container is created
     #[arg(long)]
     no_unpack: bool,
 }

@@ -13,6 +13,7 @@ use super::engines::LoadContext;
 
 /// How images are loaded into Docker.
 #[derive(Args)]
+#[command(next_help_heading = "Docker options")]
 pub struct DockerArgs {
     /// How to attach digests to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]

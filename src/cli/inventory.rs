@@ -68,7 +68,7 @@ pub struct Inventory {
     /// Compare with an inventory, of this host before or of another one, and print what differs
     ///
     /// Every name and digest of FILE must lead to the same image. The exit code is 7 if one is missing, and 6 if it leads
-    /// to another image or one that is incomplete. More names are no difference.
+    /// to another image or one that is incomplete. Extra names are no difference.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     #[command(flatten)]

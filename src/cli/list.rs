@@ -31,7 +31,7 @@ Examples:
 Below each image are the digests of its index, manifests and configs. One of them is what Docker shows as \
 IMAGE ID: the config's digest in a classic store; the index's digest in a containerd store, or the manifest's if \
 there is no index. If the manifest or a layer did not come from a registry, its origin follows, as the archive \
-records it. -q prints only the table.
+records it. -q prints only the table and the archive's digest.
 
 `list` reads names and manifests, and reports missing blobs. `sealift verify` checks every byte.")]
 pub struct List {

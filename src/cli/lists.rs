@@ -24,7 +24,7 @@ const MAGIC_AT: usize = 257;
 
 /// How files that name images are read.
 #[derive(Args)]
-#[command(next_help_heading = "Options for lists of images")]
+#[command(next_help_heading = "Image list options")]
 pub struct ListArgs {
     /// Use the services of this profile of a compose file; repeatable
     ///
@@ -222,7 +222,7 @@ impl ListArgs {
                 format!("{option} is for compose files, and no list is one")
             }
             _ if !self.image_field.is_empty() && !files.iter().any(|file| file.is_kubernetes) => {
-                "--image-field is for manifests of Kubernetes, and no list is one".into()
+                "--image-field is for Kubernetes manifests, and no list is one".into()
             }
             _ => return Ok(()),
         };

@@ -105,16 +105,22 @@ pub struct Load {
     /// for other platforms only is refused.
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
-    #[command(flatten)]
-    engines: EngineArgs,
     /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Skip images that cannot be loaded
     ///
-    /// These are artifacts, and images that are damaged, have no name, are only for another platform, have uncompressed
-    /// layers where the engine needs compressed ones, lack layers that neither the archive nor the target has, or are
-    /// refused by podman or by a registry.
+    /// These are:
+    ///
+    /// - artifacts
+    ///
+    /// - images that are damaged, have no name, or are only for another platform
+    ///
+    /// - images with uncompressed layers where the engine needs compressed ones
+    ///
+    /// - images with layers that neither the archive nor the target has
+    ///
+    /// - images that podman or a registry refuses
     #[arg(long)]
     keep_going: bool,
     /// Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine shows
@@ -124,6 +130,8 @@ pub struct Load {
     receipt: Option<PathBuf>,
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    engines: EngineArgs,
     #[command(flatten)]
     push: PushArgs,
 }

@@ -18,6 +18,7 @@
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal; [`meter`]: its rate and time left; [`screen`]: where it is
 //! - [`complete`]: completions for shells and for `docker`
+//! - [`man`]: manual pages
 //! - [`plugin`]: `docker sealift`
 //! - [`receipt`]: the receipt of a load
 //! - [`report`]: reports of a verification, for people who sign off a transfer
@@ -48,6 +49,7 @@ mod list;
 mod lists;
 mod load;
 mod loaded;
+mod man;
 mod meter;
 mod notify;
 mod output;

@@ -17,6 +17,7 @@ use super::output::Outcome;
 
 /// Which storage of podman is meant.
 #[derive(Args)]
+#[command(next_help_heading = "podman and CRI-O options")]
 pub struct PodmanArgs {
     /// Use podman's storage in this folder
     ///
@@ -65,13 +66,14 @@ impl PodmanArgs {
 
 /// How images are loaded into podman.
 #[derive(Args)]
+#[command(next_help_heading = "podman and CRI-O options")]
 pub struct PodmanLoadArgs {
     #[command(flatten)]
     storage: PodmanArgs,
     /// Replace images for which podman shows a wrong digest
     ///
     /// A `podman load` of another archive, or a build, may have left such a digest, and podman keeps it until the image is
-    /// removed. With this option sealift removes the image, loads it anew and sets its names again. It never removes
+    /// removed. With this option sealift removes the image, loads it again and sets its names again. It never removes
     /// containers: an image that one uses stays as it is.
     #[arg(long)]
     force: bool,
@@ -100,6 +102,7 @@ impl PodmanLoadArgs {
 
 /// Where podman keeps the images to save.
 #[derive(Args)]
+#[command(next_help_heading = "podman and CRI-O options")]
 pub struct PodmanStoreArgs {
     /// Read podman's storage in this folder
     ///
@@ -108,7 +111,7 @@ pub struct PodmanStoreArgs {
     root: Option<PathBuf>,
     /// Let podman keep its state in this folder
     ///
-    /// podman's own option of the same name, for what `save` asks podman.
+    /// podman's own option of the same name, for what sealift asks podman.
     #[arg(long, value_name = "DIR")]
     runroot: Option<PathBuf>,
 }

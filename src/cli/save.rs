@@ -67,7 +67,7 @@ pub struct Save {
     output: PathBuf,
     /// Save the images that a file names; repeatable
     ///
-    /// A list with one name per line, a compose file, manifests of Kubernetes, or another file that `sealift images`
+    /// A list with one name per line, a compose file, Kubernetes manifests, or another file that `sealift images`
     /// reads. `-` is standard input.
     #[arg(long = "images", value_name = "FILE")]
     list: Vec<PathBuf>,
@@ -102,13 +102,13 @@ pub struct Save {
     /// Refuse images that this engine would not load (exit code 6)
     ///
     /// These have layers that could be saved only uncompressed, or they have neither their manifest nor a tag. With
-    /// --keep-going or --all, they are skipped. `docker-containerd` is Docker with its containerd store.
+    /// --keep-going or --all, they are skipped.
     #[arg(long = "for", value_name = "ENGINE", value_enum)]
     target: Option<For>,
     /// Leave out the layers that a host has, by its inventory; repeatable
     ///
     /// `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and `load` refuses it where
-    /// that is missing. With several inventories, layers are left out that all of the hosts have.
+    /// that is missing. With several inventories, only layers that all of the hosts have are left out.
     #[arg(long, value_name = "FILE")]
     have: Vec<PathBuf>,
     #[command(flatten)]

@@ -6,8 +6,8 @@ use clap::Args;
 use clap_complete::Shell;
 use sealift::Error;
 
-use super::complete;
 use super::output::Outcome;
+use super::{complete, man};
 
 /// The flag of every other command, hidden where it does not apply.
 #[derive(Args)]
@@ -80,30 +80,17 @@ impl Man {
         let mut root = root.clone();
         // Adds the options of every command to each of them.
         root.build();
-        let page = match &self.command {
-            None => root,
-            Some(name) => match root.find_subcommand(name) {
-                Some(found) => found.clone().name(format!("sealift-{name}").leak() as &str),
-                None => {
-                    let message = format!("there is no command {name:?}");
-                    return Err(Error::Usage {
-                        message,
-                        hint: Some("see `sealift --help`".into()),
-                    }
-                    .into());
-                }
-            },
-        };
-        let mut text = Vec::new();
-        clap_mangen::Man::new(page)
-            .render(&mut text)
-            .map_err(Error::io("write", "standard output"))?;
-        // The generator's title for the text after the options.
-        let text = String::from_utf8_lossy(&text);
-        print(
-            text.replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n")
-                .as_bytes(),
-        )
+        match man::page(&root, self.command.as_deref()) {
+            Some(page) => print(page.as_bytes()),
+            None => Err(Error::Usage {
+                message: format!(
+                    "there is no command {:?}",
+                    self.command.as_deref().unwrap_or_default()
+                ),
+                hint: Some("see `sealift --help`".into()),
+            }
+            .into()),
+        }
     }
 }
 

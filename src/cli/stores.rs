@@ -83,17 +83,17 @@ impl Local {
 /// Which stores images come from, and how registries are reached.
 #[derive(Args)]
 pub struct StoreArgs {
+    #[command(flatten)]
+    pub spool: SpoolArgs,
     /// Read the classic store of a stopped Docker
     ///
     /// DIR is its data root, such as /mnt/disk/var/lib/docker.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Docker options")]
     pub data_root: Option<PathBuf>,
     #[command(flatten)]
     containerd: ContainerdArgs,
     #[command(flatten)]
     podman: PodmanStoreArgs,
-    #[command(flatten)]
-    pub spool: SpoolArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

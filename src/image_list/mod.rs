@@ -299,8 +299,8 @@ impl<'t> ImageFile<'t> {
             (false, Some(first)) => Err(Error::Usage {
                 message: format!("{}: {}", Escaped(self.label), first.reason),
                 hint: Some(
-                    "a list has one image per line, or is a compose file, manifests of Kubernetes, a kustomization.yaml, a \
-                     zarf.yaml or a manifest of Hauler"
+                    "a list has one image per line, or is a compose file, Kubernetes manifests, a kustomization.yaml, a \
+                     zarf.yaml or a Hauler manifest"
                         .into(),
                 ),
             }),

@@ -30,12 +30,9 @@ fn whole(arguments: &str) -> String {
 fn shared() -> [String; 2] {
     let text = whole("inventory --help");
     let start = |option: &str| text.find(&format!("      {option} ")).unwrap();
-    let ends = [
-        start("--containerd-address"),
-        start("--root"),
-        text.find("      --no-trunc").unwrap(),
-    ];
-    [&text[ends[0]..ends[1]], &text[ends[1]..ends[2]]].map(str::to_owned)
+    let ends = ["podman and CRI-O options:", "Examples:"];
+    let starts = ["--containerd-address", "--root"].map(start);
+    [0, 1].map(|at| text[starts[at]..text.find(ends[at]).unwrap()].to_owned())
 }
 
 #[test]
@@ -145,8 +142,8 @@ fn help_of_verify() {
           --images <FILE>
               Verify the images that a file names; repeatable
 
-              A list with one name per line, a compose file, manifests of Kubernetes, or another file
-              that `sealift images` reads. `-` is standard input.
+              A list with one name per line, a compose file, Kubernetes manifests, or another file that
+              `sealift images` reads. `-` is standard input.
 
           --all
               Verify all tags of the repositories that are named
@@ -199,7 +196,7 @@ fn help_of_verify() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file if there is one, else the system's]
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -258,7 +255,7 @@ fn help_of_verify() {
 
               [default: 30]
 
-    Options for lists of images:
+    Image list options:
           --profile <NAME>
               Use the services of this profile of a compose file; repeatable
 
@@ -341,7 +338,7 @@ fn help_of_list() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file if there is one, else the system's]
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -370,7 +367,7 @@ fn help_of_list() {
     Below each image are the digests of its index, manifests and configs. One of them is what Docker
     shows as IMAGE ID: the config's digest in a classic store; the index's digest in a containerd store,
     or the manifest's if there is no index. If the manifest or a layer did not come from a registry, its
-    origin follows, as the archive records it. -q prints only the table.
+    origin follows, as the archive records it. -q prints only the table and the archive's digest.
 
     `list` reads names and manifests, and reports missing blobs. `sealift verify` checks every byte.
     ");
@@ -410,15 +407,11 @@ fn help_of_inventory() {
               Compare with an inventory, of this host before or of another one, and print what differs
 
               Every name and digest of FILE must lead to the same image. The exit code is 7 if one is
-              missing, and 6 if it leads to another image or one that is incomplete. More names are no
+              missing, and 6 if it leads to another image or one that is incomplete. Extra names are no
               difference.
 
           --label <TEXT>
               Name of the host, for people [default: its host name]
-
-        <which containerd>
-
-        <which storage of podman>
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
@@ -434,6 +427,12 @@ fn help_of_inventory() {
 
       -h, --help
               Print help (see a summary with '-h')
+
+    containerd options:
+        <which containerd>
+
+    podman and CRI-O options:
+        <which storage of podman>
 
     Examples:
       sudo sealift inventory -o server1.json
@@ -472,10 +471,6 @@ fn help_of_doctor() {
 
               [default: the one that the load used]
 
-        <which containerd>
-
-        <which storage of podman>
-
           --json
               Print one JSON document on standard output
 
@@ -487,6 +482,12 @@ fn help_of_doctor() {
 
       -h, --help
               Print help (see a summary with '-h')
+
+    containerd options:
+        <which containerd>
+
+    podman and CRI-O options:
+        <which storage of podman>
 
     Examples:
       sudo sealift doctor
@@ -594,11 +595,32 @@ fn the_manual_has_what_help_has() {
         let help = sealift.run(&[command, "--help"]).ok().stdout;
         assert_eq!(sealift.run(&["help", command]).ok().stdout, help);
         let page = sealift.run(&["man", command]).ok().stdout;
-        assert!(
-            page.starts_with(".ie ") && page.contains(".SH EXAMPLES\n"),
-            "{command}"
-        );
-        assert!(!page.contains("EXTRA"), "{page}");
-        assert_eq!(page.contains("json"), help.contains("--json"), "{command}");
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "OPTIONS",
+            "EXAMPLES",
+            "\"EXIT STATUS\"",
+            "\"SEE ALSO\"",
+        ] {
+            assert!(
+                page.contains(&format!("\n.SH {section}\n")),
+                "{command}: {section}"
+            );
+        }
+        let options = help.lines().filter_map(|line| {
+            let (_, name) = line.strip_prefix("  ")?.split_once("--")?;
+            let name = name
+                .split(|char: char| !char.is_ascii_alphanumeric() && char != '-')
+                .next()?;
+            line.trim_start().starts_with('-').then_some(name)
+        });
+        let mut count = 0;
+        for name in options {
+            let bold = format!("\\fB\\-\\-{}\\fR", name.replace('-', "\\-"));
+            assert!(page.contains(&bold), "{command}: {name}\n{page}");
+            count += 1;
+        }
+        assert!(count > 2, "{command}");
     }
 }

@@ -228,7 +228,7 @@ fn what_cannot_be_read_is_named_by_line_and_nothing_is_let_out() {
 
     $ sealift images values.yaml
     2> error: values.yaml: this looks like the values of a Helm chart; `helm template` prints what the chart deploys
-    2> hint: a list has one image per line, or is a compose file, manifests of Kubernetes, a kustomization.yaml, a zarf.yaml or a manifest of Hauler
+    2> hint: a list has one image per line, or is a compose file, Kubernetes manifests, a kustomization.yaml, a zarf.yaml or a Hauler manifest
     exit 2
 
     $ sealift images escape.txt

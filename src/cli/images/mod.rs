@@ -37,8 +37,8 @@ Examples:
   sealift images manifests.yaml --pin --from images.tar -o pinned.yaml
   sealift images compose.yaml --lock images.lock --from images.tar
 
-Each file is a list with one name per line, a compose file, manifests of Kubernetes as `kubectl`, `helm template` and \
-`kubectl kustomize` print them, a kustomization.yaml, a zarf.yaml, a manifest of Hauler, or a lock file. What a file has \
+Each file is a list with one name per line, a compose file, Kubernetes manifests as `kubectl`, `helm template` and \
+`kubectl kustomize` print them, a kustomization.yaml, a zarf.yaml, a Hauler manifest, or a lock file. What a file has \
 and is not used is reported on standard error. `save --images` and `verify --images` read the same files.")]
 pub struct Images {
     /// Files that name images; `-` is standard input

@@ -75,7 +75,7 @@ pub struct Verify {
     targets: Vec<PathBuf>,
     /// Verify the images that a file names; repeatable
     ///
-    /// A list with one name per line, a compose file, manifests of Kubernetes, or another file that `sealift images`
+    /// A list with one name per line, a compose file, Kubernetes manifests, or another file that `sealift images`
     /// reads. `-` is standard input.
     #[arg(long = "images", value_name = "FILE")]
     list: Vec<PathBuf>,

@@ -69,30 +69,13 @@ fn help_of_images() {
           --offline
               Do not contact any registry
 
-          --data-root <DIR>
-              Read the classic store of a stopped Docker
-
-              DIR is its data root, such as /mnt/disk/var/lib/docker.
-
-        <which containerd>
-
-          --root <DIR>
-              Read podman's storage in this folder
-
-              podman's own option of the same name. With it podman itself is not needed.
-
-          --runroot <DIR>
-              Let podman keep its state in this folder
-
-              podman's own option of the same name, for what `save` asks podman.
-
           --tmpdir <DIR>
               Directory for temporary files
 
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file if there is one, else the system's]
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -113,6 +96,26 @@ fn help_of_images() {
 
       -h, --help
               Print help (see a summary with '-h')
+
+    Docker options:
+          --data-root <DIR>
+              Read the classic store of a stopped Docker
+
+              DIR is its data root, such as /mnt/disk/var/lib/docker.
+
+    containerd options:
+        <which containerd>
+
+    podman and CRI-O options:
+          --root <DIR>
+              Read podman's storage in this folder
+
+              podman's own option of the same name. With it podman itself is not needed.
+
+          --runroot <DIR>
+              Let podman keep its state in this folder
+
+              podman's own option of the same name, for what sealift asks podman.
 
     Registry options:
           --mirror <REGISTRY=MIRROR>
@@ -142,7 +145,7 @@ fn help_of_images() {
 
               [default: 30]
 
-    Options for lists of images:
+    Image list options:
           --profile <NAME>
               Use the services of this profile of a compose file; repeatable
 
@@ -176,9 +179,9 @@ fn help_of_images() {
       sealift images manifests.yaml --pin --from images.tar -o pinned.yaml
       sealift images compose.yaml --lock images.lock --from images.tar
 
-    Each file is a list with one name per line, a compose file, manifests of Kubernetes as `kubectl`,
-    `helm template` and `kubectl kustomize` print them, a kustomization.yaml, a zarf.yaml, a manifest of
-    Hauler, or a lock file. What a file has and is not used is reported on standard error. `save
-    --images` and `verify --images` read the same files.
+    Each file is a list with one name per line, a compose file, Kubernetes manifests as `kubectl`, `helm
+    template` and `kubectl kustomize` print them, a kustomization.yaml, a zarf.yaml, a Hauler manifest,
+    or a lock file. What a file has and is not used is reported on standard error. `save --images` and
+    `verify --images` read the same files.
     ");
 }

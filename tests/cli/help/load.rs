@@ -31,7 +31,7 @@ fn help_of_load() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file if there is one, else the system's]
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -109,6 +109,46 @@ fn help_of_load() {
               or archive gets all. The engine need not be able to run it. A registry, layout or archive
               can get several, comma-separated. An image that is for other platforms only is refused.
 
+          --dry-run
+              Print what would be done, and change nothing
+
+          --keep-going
+              Skip images that cannot be loaded
+
+              These are:
+
+              - artifacts
+
+              - images that are damaged, have no name, or are only for another platform
+
+              - images with uncompressed layers where the engine needs compressed ones
+
+              - images with layers that neither the archive nor the target has
+
+              - images that podman or a registry refuses
+
+          --receipt <FILE>
+              Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine
+              shows
+
+              It is written also if the load fails, as far as that got.
+
+          --no-trunc
+              Do not shorten digests and names to fit the terminal
+
+          --json
+              Print one JSON document on standard output
+
+      -q, --quiet
+              Print only results and errors
+
+      -v, --verbose
+              Print each step and each blob on standard error
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Docker options:
           --attach <ATTACH>
               How to attach digests to Docker's classic store
 
@@ -146,6 +186,7 @@ fn help_of_load() {
               Records the layers' compressed digests in Docker's classic store, as a pull does. The exit
               code is 6 if a push would change a digest all the same.
 
+    containerd options:
         <which containerd>
 
           --snapshotter <NAME>
@@ -159,8 +200,9 @@ fn help_of_load() {
               They cannot be pulled again where there is no registry.
 
           --no-unpack
-              Leave the layers packed; containerd unpacks them when a container is created
+              Do not unpack the layers; containerd unpacks them when a container is created
 
+    podman and CRI-O options:
         <which storage of podman>
 
           --force
@@ -168,39 +210,8 @@ fn help_of_load() {
 
               A `podman load` of another archive, or a build, may have left such a digest, and podman
               keeps it until the image is removed. With this option sealift removes the image, loads it
-              anew and sets its names again. It never removes containers: an image that one uses stays
+              again and sets its names again. It never removes containers: an image that one uses stays
               as it is.
-
-          --dry-run
-              Print what would be done, and change nothing
-
-          --keep-going
-              Skip images that cannot be loaded
-
-              These are artifacts, and images that are damaged, have no name, are only for another
-              platform, have uncompressed layers where the engine needs compressed ones, lack layers
-              that neither the archive nor the target has, or are refused by podman or by a registry.
-
-          --receipt <FILE>
-              Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine
-              shows
-
-              It is written also if the load fails, as far as that got.
-
-          --no-trunc
-              Do not shorten digests and names to fit the terminal
-
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
 
     Registry options:
           --platform-manifest

@@ -43,30 +43,13 @@ fn help_of_repair() {
               PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
               `docker save`.
 
-          --data-root <DIR>
-              Read the classic store of a stopped Docker
-
-              DIR is its data root, such as /mnt/disk/var/lib/docker.
-
-        <which containerd>
-
-          --root <DIR>
-              Read podman's storage in this folder
-
-              podman's own option of the same name. With it podman itself is not needed.
-
-          --runroot <DIR>
-              Let podman keep its state in this folder
-
-              podman's own option of the same name, for what `save` asks podman.
-
           --tmpdir <DIR>
               Directory for temporary files
 
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file if there is one, else the system's]
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -87,6 +70,26 @@ fn help_of_repair() {
 
       -h, --help
               Print help (see a summary with '-h')
+
+    Docker options:
+          --data-root <DIR>
+              Read the classic store of a stopped Docker
+
+              DIR is its data root, such as /mnt/disk/var/lib/docker.
+
+    containerd options:
+        <which containerd>
+
+    podman and CRI-O options:
+          --root <DIR>
+              Read podman's storage in this folder
+
+              podman's own option of the same name. With it podman itself is not needed.
+
+          --runroot <DIR>
+              Let podman keep its state in this folder
+
+              podman's own option of the same name, for what sealift asks podman.
 
     Registry options:
           --mirror <REGISTRY=MIRROR>

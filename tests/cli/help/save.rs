@@ -26,8 +26,8 @@ fn help_of_save() {
           --images <FILE>
               Save the images that a file names; repeatable
 
-              A list with one name per line, a compose file, manifests of Kubernetes, or another file
-              that `sealift images` reads. `-` is standard input.
+              A list with one name per line, a compose file, Kubernetes manifests, or another file that
+              `sealift images` reads. `-` is standard input.
 
           --lock <FILE>
               Save exactly what a lock file names: digests, platforms
@@ -63,8 +63,7 @@ fn help_of_save() {
               Refuse images that this engine would not load (exit code 6)
 
               These have layers that could be saved only uncompressed, or they have neither their
-              manifest nor a tag. With --keep-going or --all, they are skipped. `docker-containerd` is
-              Docker with its containerd store.
+              manifest nor a tag. With --keep-going or --all, they are skipped.
 
               Possible values:
               - docker-containerd: Docker with its containerd store
@@ -76,8 +75,8 @@ fn help_of_save() {
               Leave out the layers that a host has, by its inventory; repeatable
 
               `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and
-              `load` refuses it where that is missing. With several inventories, layers are left out
-              that all of the hosts have.
+              `load` refuses it where that is missing. With several inventories, only layers that all of
+              the hosts have are left out.
 
           --rename <FROM=TO>
               Rename images, for example httpd=harbor.local/web; repeatable
@@ -171,30 +170,13 @@ fn help_of_save() {
           --offline
               Do not contact any registry
 
-          --data-root <DIR>
-              Read the classic store of a stopped Docker
-
-              DIR is its data root, such as /mnt/disk/var/lib/docker.
-
-        <which containerd>
-
-          --root <DIR>
-              Read podman's storage in this folder
-
-              podman's own option of the same name. With it podman itself is not needed.
-
-          --runroot <DIR>
-              Let podman keep its state in this folder
-
-              podman's own option of the same name, for what `save` asks podman.
-
           --tmpdir <DIR>
               Directory for temporary files
 
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file if there is one, else the system's]
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -215,6 +197,26 @@ fn help_of_save() {
 
       -h, --help
               Print help (see a summary with '-h')
+
+    Docker options:
+          --data-root <DIR>
+              Read the classic store of a stopped Docker
+
+              DIR is its data root, such as /mnt/disk/var/lib/docker.
+
+    containerd options:
+        <which containerd>
+
+    podman and CRI-O options:
+          --root <DIR>
+              Read podman's storage in this folder
+
+              podman's own option of the same name. With it podman itself is not needed.
+
+          --runroot <DIR>
+              Let podman keep its state in this folder
+
+              podman's own option of the same name, for what sealift asks podman.
 
     Registry options:
           --mirror <REGISTRY=MIRROR>
@@ -244,7 +246,7 @@ fn help_of_save() {
 
               [default: 30]
 
-    Options for lists of images:
+    Image list options:
           --profile <NAME>
               Use the services of this profile of a compose file; repeatable
 
