@@ -300,7 +300,10 @@ impl Podman {
         let container = ["run", "--rm", "--network", "none", "--pull", "never"];
         let command = [name, "/bin/busybox", "cat", file];
         let args = [&["--runtime", "runc"], &container[..], &limits, &command].concat();
-        self.podman(&args).ok().stdout
+        // On a busy machine podman 4.3 may lose what a container prints that ends at once.
+        let runs = std::iter::repeat_with(|| self.podman(&args).ok().stdout);
+        let mut runs = runs.take(5).skip_while(String::is_empty);
+        runs.next().unwrap_or_default()
     }
 }
 
