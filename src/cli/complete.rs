@@ -1,7 +1,8 @@
 //! Completions: what fits after the words of a command line.
 //!
 //! The scripts of the shells ask sealift `__complete WORD... CURRENT`, and so does `docker`, of the plugin. The answer has
-//! a candidate on each line, with a tab before its description, and a last line with what the shell does besides.
+//! a candidate on each line, with a tab before its description. Its last line says whether the shell adds a space and
+//! completes files.
 //!
 //! The values of an option come from its value name in the help: of `docker|oci:PATH`, `docker` and `oci:` are
 //! candidates, and a path follows the colon.

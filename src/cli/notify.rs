@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The variable with the socket that is told.
+/// The variable that names the socket of the service manager.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Tells the service manager that started this process, if one asks for it, that the service is ready.

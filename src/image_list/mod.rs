@@ -1,8 +1,8 @@
 //! The images that everyday files name: text lists, compose files, Kubernetes manifests and others.
 //!
 //! Bytes go in, mentions come out: each with the name as it is written and what it means, and where it is. What a file
-//! has and is not used, such as services that have no image, is reported too. Nothing here opens a file: what a compose
-//! file needs of others is told as [`Elsewhere`].
+//! has and is not used, such as services that have no image, is reported too. Nothing here opens a file: the other
+//! files that a compose file needs are listed as [`Elsewhere`].
 //!
 //! - `text`: lists with one name per line, as k3s, RKE2 and Rancher publish them
 //! - `yaml`: YAML and JSON as trees whose values know where they are
@@ -162,11 +162,11 @@ pub struct ImageList {
 /// What is read out of files that name images.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The profiles of compose files whose services are used, besides those of every profile. `*` is all.
+    /// The profiles of compose files whose services are used. `*` is all. Services without a profile are always used.
     pub profiles: Vec<String>,
     /// The variables of compose files.
     pub variables: Variables,
-    /// The fields of resources of Kubernetes that name images, besides those of its workloads.
+    /// More fields that name images, in resources of Kubernetes that are not workloads.
     pub fields: Vec<FieldPath>,
 }
 
