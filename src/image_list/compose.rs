@@ -2,9 +2,10 @@
 //!
 //! Source: the Compose specification, "Services", "Profiles", "Interpolation", "Extends" and "Include".
 
+use super::collector::{Collector, Found, Path};
 use super::interpolate::{InterpolationError, Unset, interpolate};
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind, Part, Path};
+use super::{Kind, Part};
 use crate::error::{Hint, Remedy};
 use crate::oci::Platform;
 

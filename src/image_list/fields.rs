@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::step;
+use super::collector::step;
 use super::yaml::Yaml;
 
 /// Where a kind of resource names images: `KIND:PATH`. `[]` in the path is every item of a list, and `*` every key.

@@ -3,8 +3,9 @@
 //! Source: Hauler, `content.hauler.cattle.io/v1`: `spec.images[]` with `name` and `platform`, and the
 //! annotations of a document, which are for all of its images.
 
+use super::Kind;
+use super::collector::{Collector, Found};
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind};
 
 /// Reads a document.
 pub(super) fn read(root: Yaml<'_>, collector: &mut Collector<'_>) {

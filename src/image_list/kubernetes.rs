@@ -3,8 +3,9 @@
 //! Source: Kubernetes API, `PodSpec` (containers, initContainers, ephemeralContainers, image volumes) and the kinds that
 //! have a `PodTemplateSpec`.
 
+use super::Kind;
+use super::collector::{Collector, Found, MAX_MENTIONS, step};
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind, MAX_MENTIONS, step};
 use crate::oci::Reference;
 
 /// The groups of Kubernetes' own workloads; the first is the core's, which is written without a name.

@@ -2,9 +2,10 @@
 //!
 //! Source: Kustomize, `images` of a Kustomization: a digest counts before a tag.
 
+use super::Kind;
+use super::collector::{Collector, Found};
 use super::pin::Edit;
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind};
 
 /// The fields by which a kustomization.yaml without a kind is known.
 const FIELDS: [&str; 6] = [

@@ -3,9 +3,10 @@
 //! The document is JSON: `{"kind": "SealiftLock", "schema": 1, "images": [{"name", "digest", "platforms", "size"}]}`. The
 //! same images make the same bytes.
 
+use super::Kind;
+use super::collector::{Collector, Found, Path};
 use super::pin::Edit;
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind, Path};
 use crate::oci::{Digest, Platform, Reference};
 
 /// The kind of the document.

@@ -4,6 +4,7 @@
 //! has and is not used, such as services that have no image, is reported too. Nothing here opens a file: the other
 //! files that a compose file needs are listed as [`Elsewhere`].
 //!
+//! - `collector`: what is gathered, within limits; `document`: what a file and the YAML documents in it are
 //! - `text`: lists with one name per line, as k3s, RKE2 and Rancher publish them
 //! - `yaml`: YAML and JSON as trees whose values know where they are
 //! - `compose`: compose files; `variables` and `interpolate`: the variables in them
@@ -14,7 +15,9 @@
 //! - `lock`: names with their digests, platforms and sizes
 //! - `pin`: the same file with digests instead of tags
 
+mod collector;
 mod compose;
+mod document;
 mod fields;
 mod hauler;
 mod interpolate;
@@ -28,7 +31,6 @@ mod yaml;
 mod zarf;
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use crate::error::{Error, Place, Problem, Result};
 use crate::escape::Escaped;
@@ -39,19 +41,14 @@ pub use fields::{FieldError, FieldPath};
 pub use lock::{Lock, LockedImage};
 pub use variables::Variables;
 
+use self::collector::{Collector, MAX_MENTIONS, MAX_TEXT};
+use self::document::{Document, document, text_of, tree_of};
 use self::pin::Edit;
-use self::yaml::{Position, Tree, Yaml};
+use self::yaml::{Position, Tree};
 
 /// Largest file that is read, in bytes. The manifests of the largest Helm charts, with their custom resources, have some
 /// 5 MB.
 pub const MAX_SIZE: u64 = 16 << 20;
-/// Most mentions in a file, and as many reports of what is not used: the list of all images of Rancher has 1,000.
-const MAX_MENTIONS: usize = 100_000;
-/// Most bytes of names, paths and reasons that are kept. A long name counts for each alias that leads to it.
-const MAX_TEXT: usize = 64 << 20;
-/// Characters of a name that are a step of a path. Names of Kubernetes have up to 253.
-const MAX_STEP: usize = 300;
-
 /// What a document that names images is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -180,17 +177,6 @@ pub struct ImageFile<'t> {
 enum Content<'t> {
     Text,
     Yaml(Tree<'t>),
-}
-
-/// What a YAML document is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Document {
-    Empty,
-    Names,
-    Known(Kind),
-    HelmValues,
-    HelmChart,
-    Unknown,
 }
 
 impl<'t> ImageFile<'t> {
@@ -344,105 +330,6 @@ fn read_documents(tree: &Tree<'_>, collector: &mut Collector<'_>) -> bool {
     is_known || !has_documents
 }
 
-/// Parses YAML. A key that is twice in a mapping is an error, except in manifests of Kubernetes: charts have such
-/// labels, and `helm` and `kubectl` take the last of them.
-fn tree_of<'t>(label: &str, text: &'t str) -> Result<Tree<'t>> {
-    let tree = Tree::parse(text).map_err(|error| {
-        let hint = match text.contains("{{") {
-            true => "; a template is rendered first, with `helm template` for example",
-            false => "",
-        };
-        refused(&place(label, error.position), format!("{}{hint}", error.reason))
-    })?;
-    let is_tolerated = |root: Yaml<'_>| document(root) == Document::Known(Kind::Kubernetes);
-    let refusal = tree
-        .duplicates()
-        .find(|(root, _)| !is_tolerated(*root))
-        .map(|(_, duplicate)| refused(&place(label, duplicate.position), duplicate.to_string()));
-    match refusal {
-        Some(refusal) => Err(refusal),
-        None => Ok(tree),
-    }
-}
-
-/// What a document is, by its content.
-fn document(root: Yaml<'_>) -> Document {
-    if root.is_null() {
-        return Document::Empty;
-    }
-    if root.is_sequence() {
-        let is_name = |item: Yaml<'_>| item.text().is_some();
-        return match root.items().all(is_name) {
-            true => Document::Names,
-            false => Document::Unknown,
-        };
-    }
-    let version = root.get_text("apiVersion").unwrap_or_default();
-    let kind = root.get_text("kind").unwrap_or_default();
-    let has = |key: &str| root.get(key).is_some();
-    match (version, kind) {
-        (_, lock::KIND) => Document::Known(Kind::Lock),
-        (_, "ZarfPackageConfig" | "ZarfInitConfig") => Document::Known(Kind::Zarf),
-        (version, _) if version.starts_with("content.hauler.cattle.io/") => Document::Known(Kind::Hauler),
-        (version, _) if version.starts_with("kustomize.config.k8s.io/") => {
-            Document::Known(Kind::Kustomization)
-        }
-        (version, kind) if !version.is_empty() && !kind.is_empty() => Document::Known(Kind::Kubernetes),
-        _ if root.get("services").is_some_and(Yaml::is_mapping) || has("include") && !has("kind") => {
-            Document::Known(Kind::Compose)
-        }
-        _ if kustomization::is_one(root) => Document::Known(Kind::Kustomization),
-        ("v1" | "v2", "") if has("name") && has("version") => Document::HelmChart,
-        _ if root.is_mapping() && has_values_of_helm(root) => Document::HelmValues,
-        _ => Document::Unknown,
-    }
-}
-
-/// Whether a mapping has an image in the form of Helm's values: a repository and a tag.
-fn has_values_of_helm(root: Yaml<'_>) -> bool {
-    let is_image = |value: Yaml<'_>| value.get("repository").is_some();
-    let mut entries = root.entries().into_iter();
-    entries.any(|(_, value)| is_image(value) || value.get("image").is_some_and(is_image))
-}
-
-/// The text of a file.
-fn text_of<'t>(label: &str, bytes: &'t [u8]) -> Result<&'t str> {
-    // The magic number of gzip.
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let reason = "this is compressed; `helm template` prints what a chart deploys";
-        return Err(refused(label, reason.into()));
-    }
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_SIZE {
-        return Err(too_large(label));
-    }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(refused(label, "this is UTF-16; save it as UTF-8".into()));
-    }
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        let place = Place::default()
-            .within(label)
-            .at(u64::try_from(at).unwrap_or(u64::MAX));
-        let reason = "this is not a text: it has a NUL character".into();
-        return Err(Error::refused(place, Problem::Document { reason }));
-    }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let reason =
-            "this is not a text in UTF-8; `iconv -f WINDOWS-1252 -t UTF-8` converts one from Windows";
-        refused(&format!("{label}, line {line}"), reason.into())
-    })
-}
-
-/// The error for a file over [`MAX_SIZE`].
-fn too_large(label: &str) -> Error {
-    let reason = format!(
-        "over {} MiB, the most that a list of images may have",
-        MAX_SIZE >> 20
-    );
-    refused(label, reason)
-}
-
 fn refused(place: &str, reason: String) -> Error {
     Error::refused(Place::default().within(place), Problem::Document { reason })
 }
@@ -450,160 +337,6 @@ fn refused(place: &str, reason: String) -> Error {
 /// A place in a file, for people.
 fn place(label: &str, position: Position) -> String {
     format!("{label}, line {}, column {}", position.line, position.column)
-}
-
-/// Gathers what a file names.
-struct Collector<'o> {
-    label: &'o str,
-    options: &'o Options,
-    list: ImageList,
-    /// Bytes of the texts in the list.
-    text: usize,
-    /// Whether something had more values than may be looked at.
-    is_over: bool,
-}
-
-/// An image in a YAML document.
-struct Found<'a> {
-    kind: Kind,
-    /// The scalar that names it.
-    value: Yaml<'a>,
-    /// Its name without variables, if that is not what is written.
-    name: Option<String>,
-    path: String,
-    platforms: Vec<Platform>,
-    is_built: bool,
-}
-
-impl<'a> Found<'a> {
-    fn new(kind: Kind, value: Yaml<'a>, path: String) -> Found<'a> {
-        Found {
-            kind,
-            value,
-            name: None,
-            path,
-            platforms: Vec::new(),
-            is_built: false,
-        }
-    }
-}
-
-impl Collector<'_> {
-    /// Whether the file exceeds a limit and is refused, so that no more is to be gathered.
-    fn is_full(&self) -> bool {
-        let list = &self.list;
-        let most = list.mentions.len().max(list.unused.len()).max(list.errors.len());
-        let most = most.max(list.elsewhere.len());
-        self.is_over || most > MAX_MENTIONS || self.text > MAX_TEXT
-    }
-
-    /// Whether texts of this length about a value may be kept. If not, nothing more is read.
-    fn has_room(&mut self, value: Yaml<'_>, length: usize) -> bool {
-        let has_room = self.has_room_for(length);
-        if !has_room {
-            value.stop();
-        }
-        has_room
-    }
-
-    fn has_room_for(&mut self, length: usize) -> bool {
-        self.text = self.text.saturating_add(length);
-        !self.is_full()
-    }
-
-    /// Adds an image, or the error that its name is none.
-    fn found(&mut self, found: Found<'_>) {
-        let Some(written) = found.value.text() else {
-            return self.unused(found.value, &found.path, "this is not the name of an image");
-        };
-        let edits = vec![Edit::name(found.value)];
-        let name = found.name.clone().unwrap_or_else(|| written.into());
-        self.named(found, name, edits);
-    }
-
-    /// Adds an image whose name is put together from several values.
-    fn named(&mut self, found: Found<'_>, name: String, edits: Vec<Edit>) {
-        let written = found.value.text().unwrap_or_default();
-        if !self.has_room(found.value, written.len() + name.len() + found.path.len()) {
-            return;
-        }
-        let position = found.value.position();
-        match Asked::parse(name.trim()) {
-            Ok(asked) => self.list.mentions.push(Mention {
-                kind: found.kind,
-                written: written.into(),
-                name: name.trim().into(),
-                asked,
-                line: position.line,
-                column: position.column,
-                path: found.path,
-                platforms: found.platforms,
-                is_built: found.is_built,
-                edits,
-            }),
-            Err(error) => {
-                let hint = error.hint();
-                let message = format!("{}: {error}", Path(&found.path));
-                self.error(found.value, message, hint);
-            }
-        }
-    }
-
-    /// Adds something that is not used.
-    fn unused(&mut self, value: Yaml<'_>, path: &str, reason: impl Into<String>) {
-        let reason = reason.into();
-        if self.has_room(value, 0) {
-            self.unused_at(value.position(), path, reason);
-        }
-    }
-
-    fn unused_at(&mut self, position: Position, path: &str, reason: impl Into<String>) {
-        let reason = reason.into();
-        if !self.has_room_for(path.len() + reason.len()) {
-            return;
-        }
-        self.list.unused.push(Unused {
-            line: position.line,
-            column: position.column,
-            path: path.into(),
-            reason,
-        });
-    }
-
-    /// Adds a file that has images of this one.
-    fn elsewhere(&mut self, value: Yaml<'_>, path: &str, file: String, part: Part) {
-        let place = format!("{}: {path}", place(self.label, value.position()));
-        if self.has_room(value, place.len() + file.len()) {
-            self.list.elsewhere.push(Elsewhere { place, file, part });
-        }
-    }
-
-    /// Adds an error about a value.
-    fn error(&mut self, value: Yaml<'_>, message: String, hint: Option<crate::error::Hint>) {
-        if !self.has_room(value, message.len()) {
-            return;
-        }
-        let place = place(self.label, value.position());
-        self.list.errors.push(Error::Usage {
-            message: format!("{}: {message}", Escaped(&place)),
-            hint,
-        });
-    }
-}
-
-/// A name as a step of a path: its beginning, if it is long.
-fn step(name: &str) -> &str {
-    let end = name.char_indices().nth(MAX_STEP);
-    end.and_then(|(end, _)| name.get(..end)).unwrap_or(name)
-}
-
-/// A path in a document, as it is printed.
-struct Path<'p>(&'p str);
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escaped(self.0).fmt(f)
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Lists of names: one per line, or the items of a YAML sequence.
 
+use super::collector::{Collector, Found};
 use super::pin::Edit;
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind, Mention};
+use super::{Kind, Mention};
 use crate::error::Error;
 use crate::escape::Escaped;
 use crate::image::asked::Asked;

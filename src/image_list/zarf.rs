@@ -2,8 +2,9 @@
 //!
 //! Source: Zarf, `zarf.yaml`: in v1alpha1 an image is a string, in v1beta1 a mapping with a name.
 
+use super::Kind;
+use super::collector::{Collector, Found};
 use super::yaml::Yaml;
-use super::{Collector, Found, Kind};
 
 /// Reads a package.
 pub(super) fn read(root: Yaml<'_>, collector: &mut Collector<'_>) {
