@@ -5,17 +5,67 @@ mod load;
 mod repair;
 mod save;
 mod serve;
+mod verify;
 
 use insta::assert_snapshot;
 
 use crate::support::{Sealift, Transcript};
 
-/// The help page of a command.
+/// Options that several commands have: what stands for them in the help pages below, a command that has them, and where
+/// they start and what follows them there. A test of its own shows them.
+const SHARED: [(&str, &str, &str, &str); 8] = [
+    (
+        "which containerd",
+        "inventory",
+        "      --containerd-address ",
+        "podman and CRI-O options:",
+    ),
+    (
+        "which storage of podman",
+        "inventory",
+        "      --root ",
+        "Examples:",
+    ),
+    (
+        "which storage of podman is read",
+        "save",
+        "      --root ",
+        "Registry options:",
+    ),
+    (
+        "where images come from",
+        "save",
+        "      --from ",
+        "      --offline",
+    ),
+    (
+        "temporary files and large layers",
+        "save",
+        "      --tmpdir ",
+        "      --no-trunc",
+    ),
+    (
+        "how registries are reached",
+        "save",
+        "      --insecure ",
+        "Image list options:",
+    ),
+    ("how lists are read", "save", "      --profile ", "Examples:"),
+    (
+        "options of every command",
+        "save",
+        "      --json\n",
+        "Docker options:",
+    ),
+];
+
+/// The help page of a command, without the options that several commands have.
 fn help(arguments: &str) -> String {
-    let [containerd, podman] = shared();
-    whole(arguments)
-        .replace(&containerd, "    <which containerd>\n\n")
-        .replace(&podman, "    <which storage of podman>\n\n")
+    shared()
+        .into_iter()
+        .fold(whole(arguments), |page, (name, options)| {
+            page.replace(&options, &format!("    <{name}>\n\n"))
+        })
 }
 
 fn whole(arguments: &str) -> String {
@@ -25,19 +75,20 @@ fn whole(arguments: &str) -> String {
     transcript.text()
 }
 
-/// The options that several commands have: which containerd is meant, and which storage of podman. A test of its own
-/// shows them.
-fn shared() -> [String; 2] {
-    let text = whole("inventory --help");
-    let start = |option: &str| text.find(&format!("      {option} ")).unwrap();
-    let ends = ["podman and CRI-O options:", "Examples:"];
-    let starts = ["--containerd-address", "--root"].map(start);
-    [0, 1].map(|at| text[starts[at]..text.find(ends[at]).unwrap()].to_owned())
+fn shared() -> [(&'static str, String); SHARED.len()] {
+    SHARED.map(|(name, command, start, end)| {
+        let page = whole(&format!("{command} --help"));
+        let (_, options) = page.split_once(start).unwrap();
+        let (options, _) = options.split_once(end).unwrap();
+        (name, format!("{start}{options}"))
+    })
 }
 
 #[test]
 fn help_of_shared_options() {
-    assert_snapshot!(shared().concat(), @"
+    let texts = shared().map(|(name, options)| format!("<{name}>\n{options}"));
+    assert_snapshot!(texts.concat(), @"
+    <which containerd>
           --containerd-address <SOCKET>
               The socket of containerd
 
@@ -50,6 +101,7 @@ fn help_of_shared_options() {
               [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
               default]
 
+    <which storage of podman>
           --root <DIR>
               Use podman's storage in this folder
 
@@ -60,6 +112,114 @@ fn help_of_shared_options() {
               Keep podman's state in this folder
 
               podman's own option of the same name.
+
+    <which storage of podman is read>
+          --root <DIR>
+              Read podman's storage in this folder
+
+              podman's own option of the same name. With it podman itself is not needed.
+
+          --runroot <DIR>
+              Let podman keep its state in this folder
+
+              podman's own option of the same name, for what sealift asks podman.
+
+    <where images come from>
+          --from <auto|registry|docker|containerd|podman|crio|PATH>
+              Where the images come from; repeatable, in order
+
+              `auto`: the local engine for images whose digest it can prove, then the registry, then the
+              local engine for the rest. If there are several engines: the one that the environment
+              names, or else that of Kubernetes, Docker, podman, containerd or CRI-O, in this order.
+
+              `registry`: registries and mirrors only.
+
+              `docker`: the local Docker, also for images without a digest.
+
+              `containerd`: the containerd of this host, such as that of a Kubernetes node.
+
+              `podman`: the podman of this user, with the additional image stores that it reads.
+
+              `crio`: the storage of CRI-O.
+
+              PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
+              `docker save`.
+
+              [default: auto]
+
+    <temporary files and large layers>
+          --tmpdir <DIR>
+              Directory for temporary files
+
+              They hold decompressed archives, standard input, exports and recompressed layers, and have
+              no names.
+
+              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
+
+          --max-layer-size <SIZE>
+              Refuse layers that decompress to more than this
+
+              [default: 64GiB]
+
+    <how registries are reached>
+          --insecure <HOST[:PORT]>
+              Allow plain HTTP and unverified certificates for this registry; repeatable
+
+          --ca-file <FILE>
+              Trust the certificate authorities in this PEM file too; repeatable
+
+          --cert <FILE>
+              Client certificate (PEM)
+
+          --key <FILE>
+              Key of the client certificate (PEM)
+
+          --tries <N>
+              Number of attempts for each request
+
+              [default: 5]
+
+          --idle-timeout <SECONDS>
+              Give up on a connection after this many seconds of silence
+
+              [default: 30]
+
+    <how lists are read>
+          --profile <NAME>
+              Use the services of this profile of a compose file; repeatable
+
+              `*` means all profiles. Services without a profile are always used.
+
+              [default: COMPOSE_PROFILES]
+
+          --env-file <FILE>
+              Take the variables of a compose file from FILE; repeatable
+
+              Variables of the environment count before those of FILE.
+
+              [default: COMPOSE_ENV_FILES, else .env beside the compose file]
+
+          --skip-built
+              Leave out images that a compose file also says how to build
+
+          --image-field <KIND:PATH>
+              Take images from a field of a custom resource; repeatable
+
+              For example, Prometheus:spec.image or Rollout:spec.template.spec.containers[].image. `[]`
+              is every item of a list, and `*` every key.
+
+    <options of every command>
+          --json
+              Print one JSON document on standard output
+
+      -q, --quiet
+              Print only results and errors
+
+      -v, --verbose
+              Print each step and each blob on standard error
+
+      -h, --help
+              Print help (see a summary with '-h')
 
     ");
 }
@@ -87,17 +247,7 @@ fn help_of_sealift() {
       help         Print this message or the help of the given subcommand(s)
 
     Options:
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
       -V, --version
               Print version
@@ -123,195 +273,6 @@ fn help_of_sealift() {
 }
 
 #[test]
-fn help_of_verify() {
-    assert_snapshot!(help("verify --help"), @"
-    $ sealift verify --help
-    Verify every byte of archives, of images in registries, or of a registry's storage
-
-    Usage: sealift verify [OPTIONS] [FILE|IMAGE]...
-
-    Arguments:
-      [FILE|IMAGE]...
-              Archives, parts of archives, or layout folders (`-` is standard input); or images in
-              registries
-
-              One part (.001) stands for its whole archive. A folder is an OCI layout, or one of
-              skopeo's `dir:`.
-
-    Options:
-          --images <FILE>
-              Verify the images that a file names; repeatable
-
-              A list with one name per line, a compose file, Kubernetes manifests, or another file that
-              `sealift images` reads. `-` is standard input.
-
-          --all
-              Verify all tags of the repositories that are named
-
-          --platform <PLATFORM>
-              Platforms to verify: `host`, `all`, or OS/ARCH[/VARIANT], comma-separated
-
-              An image in a registry must have all of them. One without an index must have one of them.
-
-              [default: those that the registry has]
-
-          --since <FILE>
-              Skip what the last run verified, and write to FILE what this one did
-
-              Blobs with digests that FILE has are not fetched again: what became of them in the
-              registry since is not found. An image is verified anew if its tag has another digest. FILE
-              need not exist.
-
-          --metrics <FILE>
-              Write the result to FILE as metrics, for the textfile collector of Prometheus'
-              node_exporter
-
-          --report <FILE>
-              Write a report of archives to FILE, for people who sign off a transfer: FILE.html,
-              FILE.json or FILE.md
-
-              It says what is in the archives, whose digests these are, what was verified, when, where
-              and by whom. It is written also if something is wrong.
-
-          --registry-root <DIR>
-              Verify the storage folder of a registry (CNCF distribution, version 2 or 3)
-
-              DIR is what the registry's configuration calls `rootdirectory`, such as /var/lib/registry.
-
-          --sample <N%|K/N>
-              Hash only a part of the blobs: a percentage, or one of equal parts, as in 3/7
-
-              The digests decide which blobs belong to a part, so it has the same ones in every run.
-              With 1/7 to 7/7, one on each day of a week, every blob is hashed once a week. Links and
-              manifests are always verified.
-
-          --expect <DIGEST>
-              Accept only the archive with this digest, as `save` printed it
-
-              With several archives, give it once for each, in the same order.
-
-          --tmpdir <DIR>
-              Directory for temporary files
-
-              They hold decompressed archives, standard input, exports and recompressed layers, and have
-              no names.
-
-              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
-
-          --max-layer-size <SIZE>
-              Refuse layers that decompress to more than this
-
-              [default: 64GiB]
-
-          --jobs <N>
-              Number of threads that verify [default: one per CPU]
-
-          --digests-only
-              Verify digests only, without decompressing layers for their diff ids
-
-          --quick
-              As --digests-only; of images in a registry, compare sizes only
-
-              Of these it fetches manifests and configs, and asks the registry for the sizes of
-              everything else.
-
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
-
-    Registry options:
-          --mirror <REGISTRY=MIRROR>
-              Ask MIRROR first for images of REGISTRY; repeatable, in order
-
-              For example docker.io=harbor.local/dockerhub.
-
-          --insecure <HOST[:PORT]>
-              Allow plain HTTP and unverified certificates for this registry; repeatable
-
-          --ca-file <FILE>
-              Trust the certificate authorities in this PEM file too; repeatable
-
-          --cert <FILE>
-              Client certificate (PEM)
-
-          --key <FILE>
-              Key of the client certificate (PEM)
-
-          --tries <N>
-              Number of attempts for each request
-
-              [default: 5]
-
-          --idle-timeout <SECONDS>
-              Give up on a connection after this many seconds of silence
-
-              [default: 30]
-
-    Image list options:
-          --profile <NAME>
-              Use the services of this profile of a compose file; repeatable
-
-              `*` means all profiles. Services without a profile are always used.
-
-              [default: COMPOSE_PROFILES]
-
-          --env-file <FILE>
-              Take the variables of a compose file from FILE; repeatable
-
-              Variables of the environment count before those of FILE.
-
-              [default: COMPOSE_ENV_FILES, else .env beside the compose file]
-
-          --skip-built
-              Leave out images that a compose file also says how to build
-
-          --image-field <KIND:PATH>
-              Take images from a field of a custom resource; repeatable
-
-              For example, Prometheus:spec.image or Rollout:spec.template.spec.containers[].image. `[]`
-              is every item of a list, and `*` every key.
-
-    Examples:
-      sealift verify images.tar
-      sealift verify images.tar --expect sha256:...     # the line that save printed
-      sealift verify --digests-only images.tar.001      # an archive in parts
-      sealift verify images.tar --report images.html    # for people who sign off a transfer
-      sealift verify --json images.tar | jq '.archives[].findings'
-      sealift verify harbor.local/app:1 harbor.local/web@sha256:...
-      sealift verify --images list.txt --since state.json --metrics verify.prom
-      sealift verify --all harbor.local/app --quick
-      sudo sealift verify --registry-root /var/lib/registry
-      sudo sealift verify --registry-root /var/lib/registry --sample 5%
-
-    What is FILE, and what is IMAGE:
-      - FILE exists, begins with `/` or `.`, or ends like an archive (.tar, .tar.gz, .tgz, .tar.001)
-      - everything else is IMAGE, named as in `docker pull`; ./app:1 is a file of that name
-
-    Of an archive it verifies:
-      - the structure of the tar
-      - digests, sizes and media types
-      - diff ids of gzip, zstd and uncompressed layers
-      - that every blob that is named is present, and every blob that is present is named
-      - that names and platforms do not contradict each other
-
-    Of an image in a registry it fetches and verifies every manifest, config and layer, each blob once.
-    Nothing is kept on disk. Wrong bytes are fetched a second time before they are reported.
-
-    Of a registry's storage folder it verifies the digests and sizes of all blobs, and that links, tags
-    and manifests lead to what is there. It names every image that something wrong affects. It writes
-    nothing, and the registry may run.
-    ");
-}
-
-#[test]
 fn help_of_list() {
     assert_snapshot!(help("list --help"), @"
     $ sealift list --help
@@ -332,33 +293,12 @@ fn help_of_list() {
 
               With several archives, give it once for each, in the same order.
 
-          --tmpdir <DIR>
-              Directory for temporary files
-
-              They hold decompressed archives, standard input, exports and recompressed layers, and have
-              no names.
-
-              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
-
-          --max-layer-size <SIZE>
-              Refuse layers that decompress to more than this
-
-              [default: 64GiB]
+        <temporary files and large layers>
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     Examples:
       sealift list images.tar
@@ -416,17 +356,7 @@ fn help_of_inventory() {
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     containerd options:
         <which containerd>
@@ -471,17 +401,7 @@ fn help_of_doctor() {
 
               [default: the one that the load used]
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     containerd options:
         <which containerd>

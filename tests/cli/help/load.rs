@@ -25,18 +25,7 @@ fn help_of_load() {
 
               With several archives, give it once for each, in the same order.
 
-          --tmpdir <DIR>
-              Directory for temporary files
-
-              They hold decompressed archives, standard input, exports and recompressed layers, and have
-              no names.
-
-              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
-
-          --max-layer-size <SIZE>
-              Refuse layers that decompress to more than this
-
-              [default: 64GiB]
+        <temporary files and large layers>
 
           --jobs <N>
               Number of threads that verify [default: one per CPU]
@@ -136,17 +125,7 @@ fn help_of_load() {
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     Docker options:
           --attach <ATTACH>
@@ -226,27 +205,7 @@ fn help_of_load() {
 
               An engine that pulls a layer compares its diff id in any case.
 
-          --insecure <HOST[:PORT]>
-              Allow plain HTTP and unverified certificates for this registry; repeatable
-
-          --ca-file <FILE>
-              Trust the certificate authorities in this PEM file too; repeatable
-
-          --cert <FILE>
-              Client certificate (PEM)
-
-          --key <FILE>
-              Key of the client certificate (PEM)
-
-          --tries <N>
-              Number of attempts for each request
-
-              [default: 5]
-
-          --idle-timeout <SECONDS>
-              Give up on a connection after this many seconds of silence
-
-              [default: 30]
+        <how registries are reached>
 
     Examples:
       sudo sealift load images.tar

@@ -43,33 +43,12 @@ fn help_of_repair() {
               PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
               `docker save`.
 
-          --tmpdir <DIR>
-              Directory for temporary files
-
-              They hold decompressed archives, standard input, exports and recompressed layers, and have
-              no names.
-
-              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
-
-          --max-layer-size <SIZE>
-              Refuse layers that decompress to more than this
-
-              [default: 64GiB]
+        <temporary files and large layers>
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     Docker options:
           --data-root <DIR>
@@ -81,15 +60,7 @@ fn help_of_repair() {
         <which containerd>
 
     podman and CRI-O options:
-          --root <DIR>
-              Read podman's storage in this folder
-
-              podman's own option of the same name. With it podman itself is not needed.
-
-          --runroot <DIR>
-              Let podman keep its state in this folder
-
-              podman's own option of the same name, for what sealift asks podman.
+        <which storage of podman is read>
 
     Registry options:
           --mirror <REGISTRY=MIRROR>
@@ -97,27 +68,7 @@ fn help_of_repair() {
 
               For example docker.io=harbor.local/dockerhub.
 
-          --insecure <HOST[:PORT]>
-              Allow plain HTTP and unverified certificates for this registry; repeatable
-
-          --ca-file <FILE>
-              Trust the certificate authorities in this PEM file too; repeatable
-
-          --cert <FILE>
-              Client certificate (PEM)
-
-          --key <FILE>
-              Key of the client certificate (PEM)
-
-          --tries <N>
-              Number of attempts for each request
-
-              [default: 5]
-
-          --idle-timeout <SECONDS>
-              Give up on a connection after this many seconds of silence
-
-              [default: 30]
+        <how registries are reached>
 
     Examples:
       sealift repair harbor.local/app:1 --from docker --dry-run

@@ -145,58 +145,17 @@ fn help_of_save() {
 
               [default: auto]
 
-          --from <auto|registry|docker|containerd|podman|crio|PATH>
-              Where the images come from; repeatable, in order
-
-              `auto`: the local engine for images whose digest it can prove, then the registry, then the
-              local engine for the rest. If there are several engines: the one that the environment
-              names, or else that of Kubernetes, Docker, podman, containerd or CRI-O, in this order.
-
-              `registry`: registries and mirrors only.
-
-              `docker`: the local Docker, also for images without a digest.
-
-              `containerd`: the containerd of this host, such as that of a Kubernetes node.
-
-              `podman`: the podman of this user, with the additional image stores that it reads.
-
-              `crio`: the storage of CRI-O.
-
-              PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
-              `docker save`.
-
-              [default: auto]
+        <where images come from>
 
           --offline
               Do not contact any registry
 
-          --tmpdir <DIR>
-              Directory for temporary files
-
-              They hold decompressed archives, standard input, exports and recompressed layers, and have
-              no names.
-
-              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
-
-          --max-layer-size <SIZE>
-              Refuse layers that decompress to more than this
-
-              [default: 64GiB]
+        <temporary files and large layers>
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     Docker options:
           --data-root <DIR>
@@ -208,15 +167,7 @@ fn help_of_save() {
         <which containerd>
 
     podman and CRI-O options:
-          --root <DIR>
-              Read podman's storage in this folder
-
-              podman's own option of the same name. With it podman itself is not needed.
-
-          --runroot <DIR>
-              Let podman keep its state in this folder
-
-              podman's own option of the same name, for what sealift asks podman.
+        <which storage of podman is read>
 
     Registry options:
           --mirror <REGISTRY=MIRROR>
@@ -224,51 +175,10 @@ fn help_of_save() {
 
               For example docker.io=harbor.local/dockerhub.
 
-          --insecure <HOST[:PORT]>
-              Allow plain HTTP and unverified certificates for this registry; repeatable
-
-          --ca-file <FILE>
-              Trust the certificate authorities in this PEM file too; repeatable
-
-          --cert <FILE>
-              Client certificate (PEM)
-
-          --key <FILE>
-              Key of the client certificate (PEM)
-
-          --tries <N>
-              Number of attempts for each request
-
-              [default: 5]
-
-          --idle-timeout <SECONDS>
-              Give up on a connection after this many seconds of silence
-
-              [default: 30]
+        <how registries are reached>
 
     Image list options:
-          --profile <NAME>
-              Use the services of this profile of a compose file; repeatable
-
-              `*` means all profiles. Services without a profile are always used.
-
-              [default: COMPOSE_PROFILES]
-
-          --env-file <FILE>
-              Take the variables of a compose file from FILE; repeatable
-
-              Variables of the environment count before those of FILE.
-
-              [default: COMPOSE_ENV_FILES, else .env beside the compose file]
-
-          --skip-built
-              Leave out images that a compose file also says how to build
-
-          --image-field <KIND:PATH>
-              Take images from a field of a custom resource; repeatable
-
-              For example, Prometheus:spec.image or Rollout:spec.template.spec.containers[].image. `[]`
-              is every item of a list, and `*` every key.
+        <how lists are read>
 
     Examples:
       sealift save httpd:2.4 redis@sha256:... -o images.tar

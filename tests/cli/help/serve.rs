@@ -25,18 +25,7 @@ fn help_of_serve() {
 
               With several archives, give it once for each, in the same order.
 
-          --tmpdir <DIR>
-              Directory for temporary files
-
-              They hold decompressed archives, standard input, exports and recompressed layers, and have
-              no names.
-
-              [default: the directory of the output file if there is one, else TMPDIR, else /tmp]
-
-          --max-layer-size <SIZE>
-              Refuse layers that decompress to more than this
-
-              [default: 64GiB]
+        <temporary files and large layers>
 
           --listen <ADDR:PORT>
               Address and port to listen on; port 0 picks a free one
@@ -65,17 +54,7 @@ fn help_of_serve() {
               - podman:     A drop-in for registries.conf, which skopeo, buildah and CRI-O read too
               - k3s:        The registries.yaml of k3s and RKE2
 
-          --json
-              Print one JSON document on standard output
-
-      -q, --quiet
-              Print only results and errors
-
-      -v, --verbose
-              Print each step and each blob on standard error
-
-      -h, --help
-              Print help (see a summary with '-h')
+        <options of every command>
 
     Examples:
       sealift serve images.tar
