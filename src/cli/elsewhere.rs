@@ -1,8 +1,8 @@
 //! The files that compose files refer to: `include`, and `extends` with a file.
 //!
-//! A compose file may come from others, and sealift may run as root. So a file is read only if it is,
-//! once links are resolved, in or below the folder of the file that the user names. One that is not read is an error:
-//! without its images the list would look complete.
+//! A compose file may come from others, and sealift may run as root. So a file is read only if it is, once links are
+//! resolved, in or below the folder of the file that the user names. One that is not read is an error: without its images
+//! the list would look complete.
 
 use std::collections::HashSet;
 use std::fs;

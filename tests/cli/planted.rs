@@ -359,22 +359,22 @@ fn a_receipt_is_refused_before_the_load_if_it_would_go_to_another_user() {
 #[test]
 fn variables_of_another_user_are_not_taken_where_everyone_can_put_them() {
     let trap = Trap::new();
-    let shared = trap.sealift.path("shared");
-    fs::create_dir(&shared).unwrap();
-    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let common = trap.sealift.path("common");
+    fs::create_dir(&common).unwrap();
+    fs::set_permissions(&common, fs::Permissions::from_mode(0o1777)).unwrap();
     fs::write(
-        shared.join("compose.yaml"),
+        common.join("compose.yaml"),
         "services: {web: {image: \"${HOST:-example.com}/web:1\"}}\n",
     )
     .unwrap();
-    trap.plant("echo HOST=evil.example >../shared/.env");
-    let list = ["images", "-q", "shared/compose.yaml"];
+    trap.plant("echo HOST=evil.example >../common/.env");
+    let list = ["images", "-q", "common/compose.yaml"];
     let refused = trap.sealift.run(&list).code(2);
-    let says = "shared/.env belongs to another user (uid 65534)";
+    let says = "common/.env belongs to another user (uid 65534)";
     assert!(refused.stderr.contains(says), "{}", refused.stderr);
-    let named = [&list[..], &["--env-file", "shared/.env"]].concat();
+    let named = [&list[..], &["--env-file", "common/.env"]].concat();
     assert_eq!(trap.sealift.run(&named).ok().stdout, "evil.example/web:1\n");
     // In a folder of that user, both files are theirs.
-    chown(&shared, Some(OTHER), Some(OTHER)).unwrap();
+    chown(&common, Some(OTHER), Some(OTHER)).unwrap();
     assert_eq!(trap.sealift.run(&list).ok().stdout, "evil.example/web:1\n");
 }
