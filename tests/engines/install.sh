@@ -53,7 +53,8 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# build SUITE PACKAGE...: a minimal Debian of that suite with these packages.
+# build SUITE PACKAGE...: a minimal Debian of that suite with these packages. Of one written files:PACKAGE, it has the
+# files, without its dependencies.
 build() {
     local suite=$1 folder=$engines/$1 log=$engines/$1.log
     shift
@@ -79,10 +80,25 @@ build() {
     mount --make-rslave "$part/sys"
     mount --rbind /dev "$part/dev"
     mount --make-rslave "$part/dev"
+    # shellcheck disable=SC2016 # expanded by the shell in there
     chroot "$part" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
         DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} sh -ec '
         apt-get update -qq
+        files=
+        for package; do
+            shift
+            case $package in
+            files:*) files="$files ${package#files:}" ;;
+            *) set -- "$@" "$package" ;;
+            esac
+        done
         apt-get install -y -qq --no-install-recommends "$@"
+        cd /tmp
+        for package in $files; do
+            apt-get download -qq "$package"
+            dpkg-deb -x "$package"_*.deb /
+            rm "$package"_*.deb
+        done
         apt-get clean
         rm -rf /var/lib/apt/lists/*' sh "$@" >>"$log" 2>&1 </dev/null ||
         { tail -n 20 "$log" >&2 && die "installing $* in $suite failed; all of it is in $log"; }
@@ -137,5 +153,7 @@ if host_is_docker20; then
 else
     build bookworm docker.io containerd podman uidmap
 fi
-build forky docker.io docker-cli docker-buildx containerd skopeo crane oras podman uidmap "${browser_of_forky[@]}"
+# The source is of a registry with the referrers API, which no package has as a program.
+build forky docker.io docker-cli docker-buildx containerd skopeo crane oras cosign notation podman uidmap \
+    files:golang-github-google-go-containerregistry-dev "${browser_of_forky[@]}"
 [ "$what" != all ] || build trixie docker.io docker-cli containerd
