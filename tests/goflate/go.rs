@@ -6,11 +6,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Builds `digests.go` and gives the program's path.
 pub fn digests() -> PathBuf {
-    build("tests/goflate/digests.go")
+    build("tests/goflate/digests.go", None)
 }
 
-/// Builds a program of one file and gives its path.
-pub fn build(source: &str) -> PathBuf {
+/// Builds a program of one file, which may use the packages of a `GOPATH`, and gives its path.
+pub fn build(source: &str, packages: Option<&Path>) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let found = Command::new(here.join("tests/goflate/go.sh"))
         .stderr(Stdio::inherit())
@@ -31,6 +31,8 @@ pub fn build(source: &str) -> PathBuf {
         .arg(here.join(source))
         .env("GOCACHE", folder.join("cache"))
         .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("GOPROXY", "off")])
+        .envs(packages.map(|gopath| ("GOPATH", gopath)))
+        .envs(packages.map(|_| ("GO111MODULE", "off")))
         .status()
         .unwrap();
     assert!(built.success(), "{} build: {built}", go.display());

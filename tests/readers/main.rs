@@ -54,7 +54,7 @@ enum Verdict {
 /// The program of the server, built once.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| go::build("tests/readers/readers.go"))
+    PROGRAM.get_or_init(|| go::build("tests/readers/readers.go", None))
 }
 
 /// Compares the readers on every input, over all cores. `compare` says how sealift judged, or what is not the same.

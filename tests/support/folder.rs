@@ -23,7 +23,7 @@ fn turns() -> usize {
 pub struct Folder {
     path: PathBuf,
     stopper: Option<Child>,
-    _turn: Turn,
+    _turn: Option<Turn>,
 }
 
 /// Where the folders are: on a disk, with a short name (a socket's path may have 107 bytes).
@@ -55,11 +55,19 @@ fn said(path: &Path) -> PathBuf {
 impl Folder {
     /// Makes a new one, once what killed runs left has been swept away.
     pub fn new() -> Self {
+        Self::with(Some(Turn::take()))
+    }
+
+    /// Makes one in a static that several tests use: it takes no test's turn, and ends with this process.
+    pub fn shared() -> Self {
+        Self::with(None)
+    }
+
+    fn with(turn: Option<Turn>) -> Self {
         static SWEPT: Once = Once::new();
         let base = base();
         fs::create_dir_all(&base).unwrap_or_else(|e| panic!("{}: {e}", base.display()));
         SWEPT.call_once(|| sweep(&base));
-        let turn = Turn::take();
         let path = tempfile::Builder::new()
             .prefix("")
             .rand_bytes(6)

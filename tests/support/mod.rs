@@ -17,10 +17,12 @@
 //! podman.rs     a podman with storage of its own, as root and rootless
 //! proxy.rs      proxies before a server, for connections that break, stall or wait
 //! push.rs       gets them into a registry with skopeo
+//! referrers.rs  a registry with the referrers API; referrers.go its program
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
 //! serving.rs    a `sealift serve`
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
+//! tools.rs      cosign, notation, oras, crane and skopeo
 //! transcript.rs what commands print, for snapshots
 //! uncompressed.rs   images with layers that are there only uncompressed
 //! old_kernel.rs runs sealift without newer system calls
@@ -56,10 +58,12 @@ pub mod old_kernel;
 pub mod podman;
 pub mod proxy;
 pub mod push;
+pub mod referrers;
 pub mod registry;
 pub mod serving;
 pub mod shared;
 pub mod snapshot;
+pub mod tools;
 pub mod transcript;
 pub mod uncompressed;
 
@@ -72,9 +76,11 @@ pub use folder::Folder;
 pub use image::{Built, Dialect, Image, Manifest, Platform};
 pub use layer::{Compression, Layer};
 pub use proxy::{proxy, relay};
+pub use referrers::ReferrersRegistry;
 pub use registry::{Registry, Request};
 pub use serving::Serving;
 pub use snapshot::{FileState, files_snapshot};
+pub use tools::Tools;
 pub use transcript::Transcript;
 
 /// `on_every_engine!(function)`: a test for each engine and store of `function(Engine, Store)`.

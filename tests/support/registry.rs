@@ -25,6 +25,7 @@ pub struct Options {
     no_delete: bool,
     cache: bool,
     disk: Option<String>,
+    shared: bool,
 }
 
 /// A running docker-registry. Dropping it ends it and removes its data.
@@ -110,10 +111,21 @@ impl Options {
         self
     }
 
+    /// Is in a static that several tests use, as [`Folder::shared`].
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
     /// Starts it, on a free port of loopback unless it is within something.
     #[track_caller]
     pub fn start(self) -> Registry {
-        let folder = Folder::new();
+        let folder = if self.shared {
+            Folder::shared()
+        } else {
+            Folder::new()
+        };
         fs::create_dir(folder.path().join("certs.d")).unwrap();
         if self.tls {
             make_certificates(folder.path());
