@@ -60,6 +60,7 @@
 //! save_podman.rs   images from podman: pulled, loaded and built, after the registry is gone
 //! save_podman_stores.rs   the same from CRI-O's storage, without podman, with vfs, and beside a pull; made manifests
 //! saving.rs    shared by the tests of saves
+//! signatures/  signatures, attestations and SBOMs as cosign, notation, oras, skopeo and podman write and check them
 //! serve.rs     clients that pull from archives that are served
 //! updates.rs   archives that bring only what a host lacks, by its inventory
 //! written_anew.rs  archives for which podman, buildah or skopeo wrote a new manifest
@@ -140,6 +141,7 @@ mod save_podman_stores;
 mod saving;
 mod serve;
 mod several;
+mod signatures;
 mod stopped_store;
 mod updates;
 mod written_anew;
