@@ -227,12 +227,7 @@ impl Dir {
         write: impl FnOnce(&mut File) -> io::Result<T>,
     ) -> io::Result<T> {
         let name = name.as_ref();
-        // Not the number of this process: it is the same in every container, also after one that was killed.
-        let mut random = [0; 8];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random)));
+        let temporary = self.temporary_name(name)?;
         let mut file = self.create_file(&temporary, mode)?;
         let written = write(&mut file).and_then(|written| file.sync_all().map(|()| written));
         let placed = written.and_then(|written| self.rename(&temporary, self, name).map(|()| written));
@@ -240,6 +235,21 @@ impl Dir {
             let _ = self.remove_file(&temporary);
         }
         placed
+    }
+
+    /// A new name beside a file, for what will replace it.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no random numbers.
+    pub(crate) fn temporary_name(&self, name: impl AsRef<OsStr>) -> io::Result<OsString> {
+        // Not the number of this process: it is the same in every container, also after one that was killed.
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let mut temporary = OsString::from(".");
+        temporary.push(name.as_ref());
+        temporary.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random)));
+        Ok(temporary)
     }
 
     /// Gives a file a second name.

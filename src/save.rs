@@ -23,6 +23,7 @@ use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
 use crate::archive::TarPlan;
 use crate::archive::format::Omitted;
+use crate::archive::signature::{self, Signing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::{Evidence, Origins};
@@ -75,6 +76,8 @@ pub struct Options {
     /// Whether images are refused that only Docker's classic store loads: those with layers that cannot be saved as they
     /// were stored, and those without a tag whose manifest is lost.
     pub for_other_stores: bool,
+    /// How the archive is signed, if it is.
+    pub sign: Option<Signing>,
 }
 
 impl Default for Options {
@@ -93,6 +96,7 @@ impl Default for Options {
             keep_going: false,
             have: Vec::new(),
             for_other_stores: false,
+            sign: None,
         }
     }
 }
@@ -114,6 +118,8 @@ pub struct Summary {
     pub reused: u64,
     /// What was left out; `None` if no inventory was given.
     pub omitted: Option<LeftOut>,
+    /// The signature, if the archive was signed.
+    pub signature: Option<signature::Written>,
 }
 
 /// What was left out of an archive because a host has it.
@@ -225,11 +231,18 @@ pub fn save(
         let (omission, plan) = planned(&mut images, &mut skipped, options)?;
         let plan = Arc::new(plan);
         match run.write(&images, &plan, &mut output)? {
-            Written::Sealed { mut moved, files } => {
+            Written::Sealed {
+                mut moved,
+                files,
+                signature,
+            } => {
                 for blob in &mut moved {
                     blob.reused = left.get(blob.verified.digest()).copied().unwrap_or(blob.reused);
                 }
-                return Ok(summary(&images, skipped, &plan, &moved, &omission, files));
+                return Ok(Summary {
+                    signature,
+                    ..summary(&images, skipped, &plan, &moved, &omission, files)
+                });
             }
             Written::Lacking { moved, failed } => {
                 for blob in moved {
@@ -432,6 +445,7 @@ fn summary(
         skipped,
         reused: moved.iter().map(|blob| blob.reused).sum(),
         omitted: omission.left_out(),
+        signature: None,
     }
 }
 

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["blob", "host"],
     &["image"],
     &["image_list", "inventory", "source", "verify"],
+    &["trust"],
     &["transfer"],
     &["archive"],
     &["recover", "repair", "store"],

@@ -19,6 +19,7 @@
 //! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
 //! - `privacy`: whether others may read an archive
+//! - [`signature`]: the signature of an archive, in a file beside it
 //! - `verify`: everything that can be wrong with an archive, in one report
 //! - [`view`]: the tar that is sent to an engine
 //! - `source`: an opened layout as a source of images
@@ -32,6 +33,7 @@ mod layout;
 mod privacy;
 mod reader;
 pub mod segments;
+pub mod signature;
 mod source;
 mod spool;
 pub mod tar_index;

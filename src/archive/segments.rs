@@ -297,6 +297,11 @@ fn missing(part: &Path, hint: String) -> Error {
     }
 }
 
+/// The name that the parts of an archive share, if a path is that of a part.
+pub fn base(path: &Path) -> Option<PathBuf> {
+    part_number(path).map(|(base, _)| base)
+}
+
 /// Groups files by archive: the parts of one archive, as from a shell's `images.tar.*`, belong together. Each
 /// group can be opened as one archive.
 pub fn by_archive(files: &[PathBuf]) -> Vec<Vec<PathBuf>> {

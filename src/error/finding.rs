@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Hint, Remedy};
+use super::{Hint, Remedy, SignatureProblem};
 use crate::escape::Escaped;
 use crate::oci::DocumentError;
 use crate::oci::{Digest, Platform};
@@ -255,6 +255,8 @@ pub enum Problem {
     UnfinishedRepair,
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
+    #[error("{}: {problem}", Escaped(file))]
+    Signature { file: String, problem: SignatureProblem },
 }
 
 /// A time span in seconds, for people.
@@ -337,6 +339,7 @@ impl Problem {
             Problem::UnfinishedUpload { .. } => "unfinished-upload",
             Problem::UnfinishedRepair => "unfinished-repair",
             Problem::Unexpected { .. } => "unexpected",
+            Problem::Signature { problem, .. } => problem.code(),
         }
     }
 

@@ -5,12 +5,14 @@
 //!
 //! - `kind`: the kinds of errors, by severity
 //! - `finding`: what is wrong with content, and where
+//! - `signature`: what is wrong with a signature, or with who made it
 //! - `hint`: what to do about an error; `remedy`: advice that a program words by its own options
 
 mod finding;
 mod hint;
 mod kind;
 mod remedy;
+mod signature;
 
 use std::fmt;
 use std::io;
@@ -25,6 +27,7 @@ pub use finding::{Finding, Place, Problem, Span};
 pub use hint::{Advice, Hint};
 pub use kind::ErrorKind;
 pub use remedy::{NewFile, Remedy};
+pub use signature::SignatureProblem;
 
 /// The result of the library's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

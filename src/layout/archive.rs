@@ -102,6 +102,7 @@ impl Target for ArchiveTarget {
             private: is_private(candidates),
             in_order: false,
             beside: 0,
+            sign: None,
         };
         let located = writer::locate(&self.path)?;
         let writer = Writer::create(located, Arc::clone(&tar), &options, interrupt)?;
@@ -117,7 +118,7 @@ impl Target for ArchiveTarget {
             proofs.push(copier.copy(blob, &mut |at, bytes| writer.write(blob, at, bytes))?);
         }
         progress.phase("writing to disk", None);
-        report.details.files = writer.seal(&proofs)?;
+        report.details.files = writer.seal(&proofs)?.files;
         report.details.digest = Some(tar.digest());
         report.sent = tar.size();
         report.images = chosen::loaded(plan, &plan.send);

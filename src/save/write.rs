@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::resolve::Images;
 use super::{Options, Output};
 use crate::archive::TarPlan;
+use crate::archive::signature;
 use crate::archive::writer::{self, Stream, Writer};
 use crate::blob::Verified;
 use crate::error::{Error, Remedy, Result};
@@ -25,6 +26,8 @@ pub(super) enum Written {
         moved: Vec<Moved>,
         /// The files, in order; none for a pipe.
         files: Vec<PathBuf>,
+        /// The signature, if there is one.
+        signature: Option<signature::Written>,
     },
     /// Blobs are missing: a new plan without their images is needed.
     Lacking {
@@ -60,6 +63,7 @@ impl Run<'_> {
                     private: is_private(images),
                     in_order: self.options.in_order,
                     beside: self.options.beside,
+                    sign: self.options.sign.clone(),
                 };
                 let writer = Writer::create(target, plan.clone(), &how, self.interrupt)?;
                 let outcome = self.fill(&writer, wanted, self.options.keep_going);
@@ -73,10 +77,11 @@ impl Run<'_> {
                     return Ok(Written::Lacking { moved, failed });
                 }
                 self.progress.phase("writing to disk", None);
-                let files = writer.seal(&proofs(&outcome.moved))?;
+                let published = writer.seal(&proofs(&outcome.moved))?;
                 Ok(Written::Sealed {
                     moved: outcome.moved,
-                    files,
+                    files: published.files,
+                    signature: published.signature,
                 })
             }
             Output::Stream(..) if self.options.split.is_some() => Err(Error::Usage {
@@ -87,10 +92,11 @@ impl Run<'_> {
                 let stream = Stream::new(label, plan, *out);
                 // What was written to a pipe cannot be changed.
                 let Outcome { moved, .. } = self.fill(&stream, wanted, false)?;
-                stream.seal(&proofs(&moved))?;
+                let signature = stream.seal(&proofs(&moved), self.options.sign.as_ref(), self.interrupt)?;
                 Ok(Written::Sealed {
                     moved,
                     files: Vec::new(),
+                    signature,
                 })
             }
         }

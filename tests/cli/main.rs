@@ -6,6 +6,7 @@
 //! documents.rs  links, tables and length of the documents
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! planted.rs    links and files of another user where root writes
+//! openssh.rs    signatures, against the programs of OpenSSH
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! bundle.rs     `save --with-installer`, and the script that it writes
 //! compressed.rs archives that were compressed as a whole, bombs among them
@@ -74,6 +75,7 @@ mod memory;
 mod metrics;
 mod nameless;
 mod old_kernel;
+mod openssh;
 mod parts;
 mod places;
 mod planted;

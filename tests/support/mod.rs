@@ -21,6 +21,7 @@
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
 //! serving.rs    a `sealift serve`
+//! ssh.rs        keys, an agent and signatures of OpenSSH
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
 //! tools.rs      cosign, notation, oras, crane and skopeo
 //! transcript.rs what commands print, for snapshots
@@ -63,6 +64,7 @@ pub mod registry;
 pub mod serving;
 pub mod shared;
 pub mod snapshot;
+pub mod ssh;
 pub mod tools;
 pub mod transcript;
 pub mod uncompressed;

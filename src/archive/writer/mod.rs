@@ -31,6 +31,7 @@ use self::journal::Journal;
 use self::resume::{KeptBlob, Resume};
 use self::segments::Segments;
 use super::TarPlan;
+use super::signature::{self, Draft, Signing};
 use crate::blob::Verified;
 use crate::dir::Located;
 use crate::error::{Error, Place, Problem, Result};
@@ -63,6 +64,17 @@ pub struct Options {
     pub in_order: bool,
     /// Bytes of other files that come into its folder afterwards and must fit, too.
     pub beside: u64,
+    /// How it is signed, if it is.
+    pub sign: Option<Signing>,
+}
+
+/// What was published.
+#[derive(Debug)]
+pub struct Published {
+    /// The files, in order.
+    pub files: Vec<PathBuf>,
+    /// The signature, if the archive was to be signed.
+    pub signature: Option<signature::Written>,
 }
 
 /// An archive that is being written to a file or to parts. It has no final name before it is published.
@@ -79,6 +91,7 @@ pub struct Writer {
     /// Number of the layout's runs that are written.
     runs: Mutex<usize>,
     is_sealed: bool,
+    interrupt: Interrupt,
     _guard: Guard,
 }
 
@@ -136,6 +149,7 @@ impl Writer {
             is_ordered: options.in_order || !resume.file_system.has_gaps,
             runs: Mutex::new(0),
             is_sealed: false,
+            interrupt: interrupt.clone(),
             _guard: guard,
         };
         if !writer.is_ordered {
@@ -145,13 +159,13 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Writes the names, syncs everything and renames it. Returns the files.
+    /// Writes the names, syncs everything, signs it, and renames it.
     ///
     /// # Errors
     ///
-    /// If a planned blob has no proof, or a file cannot be written, synced or renamed. After a failed sync
-    /// nothing is kept, because the system may return bytes that the disk does not have.
-    pub fn seal(mut self, proofs: &[Verified]) -> Result<Vec<PathBuf>> {
+    /// If a planned blob has no proof, a file cannot be written, synced or renamed, or the key does not sign. After a
+    /// failed sync nothing is kept, because the system may return bytes that the disk does not have.
+    pub fn seal(mut self, proofs: &[Verified]) -> Result<Published> {
         check_proofs(&self.plan, proofs)?;
         self.write_runs(self.plan.size())?;
         if let Err(error) = self.segments.sync() {
@@ -159,6 +173,18 @@ impl Writer {
             return Err(error);
         }
         self.journal.save();
+        let sign = self.options.sign.as_ref();
+        let draft = sign.map(|sign| {
+            let statement = signature::statement(&self.plan.digest());
+            sign.draft(signature::NAMESPACE, statement.as_bytes(), &self.interrupt)
+        });
+        let draft = draft.transpose()?;
+        // An archive without its signature is not what was asked for.
+        let unfinished = || format!("{} has no signature", self.target.path().display());
+        let _hold = draft
+            .is_some()
+            .then(|| self.interrupt.hold(unfinished()))
+            .transpose()?;
         let files = publish::publish(
             &self.target,
             &self.staging,
@@ -166,7 +192,8 @@ impl Writer {
             self.options.split.is_some(),
         )?;
         self.is_sealed = true;
-        Ok(files)
+        let signature = draft.map(Draft::publish).transpose()?;
+        Ok(Published { files, signature })
     }
 
     /// Where the bytes so far are kept if the archive is not published; `None` if they are removed.

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::super::TarPlan;
+use super::super::signature::{self, Draft, Signing};
 use super::{check_proofs, segments};
 use crate::blob::Verified;
 use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::Interrupt;
 use crate::oci::Descriptor;
 use crate::transfer::Sink;
 
@@ -36,20 +38,31 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Ends the archive with its names.
+    /// Ends the archive with its names, once it is signed.
     ///
     /// # Errors
     ///
-    /// If a planned blob has no proof, or the pipe cannot be written.
-    pub fn seal(self, proofs: &[Verified]) -> Result<()> {
+    /// If a planned blob has no proof, the key does not sign, or the pipe cannot be written.
+    pub fn seal(
+        self,
+        proofs: &[Verified],
+        sign: Option<&Signing>,
+        interrupt: &Interrupt,
+    ) -> Result<Option<signature::Written>> {
         check_proofs(self.plan, proofs)?;
+        let draft = sign.map(|sign| {
+            let statement = signature::statement(&self.plan.digest());
+            sign.draft(signature::NAMESPACE, statement.as_bytes(), interrupt)
+        });
+        let draft = draft.transpose()?;
         self.write_runs(self.plan.size())?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let at = state.at;
         state
             .out
             .flush()
-            .map_err(|error| segments::write_error(self.label, at, error))
+            .map_err(|error| segments::write_error(self.label, at, error))?;
+        draft.map(Draft::publish).transpose()
     }
 
     fn place(&self, blob: &Descriptor) -> Result<u64> {
