@@ -2,16 +2,18 @@
 //! byte is written.
 //!
 //! - `resolve`: references to images
+//! - `referrers`: what refers to images, such as signatures
 //! - `omit`: what is left out because a host has it
 //! - `write`: writes the archive
 //! - `forecast`: what a save would write, and the space that it needs
 
 mod forecast;
 mod omit;
+mod referrers;
 mod resolve;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 pub use self::forecast::{Forecast, Room, forecast, rooms};
 use self::omit::Omission;
+pub use self::referrers::ReferrerSelection;
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
 use crate::archive::TarPlan;
@@ -78,6 +81,8 @@ pub struct Options {
     pub for_other_stores: bool,
     /// How the archive is signed, if it is.
     pub sign: Option<Signing>,
+    /// Which signatures, SBOMs and attestations are saved with the images.
+    pub referrers: ReferrerSelection,
 }
 
 impl Default for Options {
@@ -97,6 +102,7 @@ impl Default for Options {
             have: Vec::new(),
             for_other_stores: false,
             sign: None,
+            referrers: ReferrerSelection::All,
         }
     }
 }
@@ -283,6 +289,7 @@ fn resolved(
     if options.platforms.is_none() {
         note_foreign(&images, progress);
     }
+    note_referrers(&images, progress);
     Ok((images, skipped))
 }
 
@@ -386,6 +393,26 @@ fn note_foreign(images: &Images, progress: &dyn Progress) {
             && !host.matches(platform)
         {
             progress.note(&format!("{} is for {platform} only", name.familiar()));
+        }
+    }
+}
+
+/// Notes what is listed as a referrer of an image and is none, and signatures that are left behind with a platform.
+fn note_referrers(images: &Images, progress: &dyn Progress) {
+    let mut noted: HashSet<(Digest, &str)> = HashSet::new();
+    for (named, asked) in images.named.iter().zip(&images.asked) {
+        let reference = &asked.reference;
+        if !noted.insert((named.graph.root.digest, reference.repository().full())) {
+            continue;
+        }
+        for stray in &asked.referring.strays {
+            progress.note(&format!("{}: {stray}", reference.familiar()));
+        }
+        for platform in &asked.referring.unsaved {
+            let name = reference.familiar();
+            progress.note(&format!(
+                "{name} is signed for {platform} too, which is not saved"
+            ));
         }
     }
 }

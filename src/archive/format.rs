@@ -6,6 +6,7 @@
 mod entry;
 mod names;
 mod omitted;
+mod referrers;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,8 @@ pub use entry::{Entry, parse_index};
 pub(super) use entry::{is_own, recognise_substitutes};
 pub(crate) use names::check as check_names;
 pub use omitted::Omitted;
+pub use referrers::{REFERRERS, SUBJECT, TAG, parse_referrers, referrers_json};
+pub(crate) use referrers::{list_json, listed_descriptor};
 
 /// The file that marks an OCI layout.
 pub const OCI_LAYOUT: &str = "oci-layout";
@@ -174,6 +177,9 @@ pub fn index_entry(image: &NamedImage) -> Result<Descriptor> {
     if let Some(origins) = &image.provenance.origins {
         let json = to_json(origins)?;
         note(PROVENANCE, String::from_utf8_lossy(&json).into_owned());
+    }
+    if let Some(list) = referrers_json(&image.referrers)? {
+        note(REFERRERS, Digest::sha256(&list).to_string());
     }
     if let Some(reference) = &image.reference {
         let name = reference.without_digest().unwrap_or_else(|| reference.clone());

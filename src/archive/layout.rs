@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::format::{Entry, Omitted};
+use super::referrers::LayoutReferrers;
 use crate::blob::{Blobs, Stored};
 use crate::error::{Error, Finding, Result};
 use crate::image::Graph;
@@ -14,8 +15,11 @@ pub trait Layout: Blobs {
     /// The stored bytes of `index.json`.
     fn index(&self) -> &[u8];
 
-    /// The entries of `index.json`.
+    /// The entries of `index.json` that are images or artifacts of their own.
     fn entries(&self) -> &[Entry];
+
+    /// What it names that refers to these, beside the lists of its own entries.
+    fn referrers(&self) -> &LayoutReferrers;
 
     /// Where a blob's stored bytes are; `None` if it is missing.
     fn stored(&self, digest: &Digest) -> Option<&Stored>;

@@ -18,6 +18,7 @@
 //! - `docker_save`: an archive of `docker save`, which is not a layout
 //! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
+//! - `referrers`: entries that refer to an image and are none
 //! - `privacy`: whether others may read an archive
 //! - [`signature`]: the signature of an archive, in a file beside it
 //! - `verify`: everything that can be wrong with an archive, in one report
@@ -32,6 +33,7 @@ mod graphs;
 mod layout;
 mod privacy;
 mod reader;
+mod referrers;
 pub mod segments;
 pub mod signature;
 mod source;
@@ -50,6 +52,7 @@ pub use graphs::Graphs;
 pub use layout::Layout;
 pub use privacy::{is_private, is_private_place};
 pub use reader::{Archive, Opened, STDIN, open, open_any};
+pub use referrers::LayoutReferrers;
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
 pub use tar_plan::{PlannedBlob, Run, TarPlan};

@@ -10,6 +10,7 @@ use super::docker_save::{DockerSave, Files};
 use super::folder;
 use super::format::{self, Entry, Omitted};
 use super::layout::Layout;
+use super::referrers::LayoutReferrers;
 use super::segments::{Segments, by_archive};
 use super::spool::Options;
 use super::tar_index::TarIndex;
@@ -27,6 +28,7 @@ pub struct Archive {
     label: String,
     index: Vec<u8>,
     entries: Vec<Entry>,
+    referrers: LayoutReferrers,
     omitted: Omitted,
     manifest_json: Option<Vec<u8>>,
     blobs: BTreeMap<Digest, Stored>,
@@ -243,7 +245,8 @@ impl Archive {
         // A document that cannot be read is reported when it is followed.
         let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
         containers_image::qualify(&index, &mut entries, document);
-        if !format::is_own(&index) {
+        let is_own = format::is_own(&index);
+        if !is_own {
             format::recognise_substitutes(&mut entries, document);
         }
         // Only now it is known which digests are recorded.
@@ -252,10 +255,12 @@ impl Archive {
             place: Place::blob(digest).within(label).entry(format::INDEX),
             problem,
         }));
+        let referrers = LayoutReferrers::take(&index, is_own, &mut entries, &document);
         Ok(Archive {
             label: label.into(),
             index,
             entries,
+            referrers,
             omitted,
             manifest_json: None,
             blobs,
@@ -405,6 +410,10 @@ impl Layout for Archive {
 
     fn omitted(&self) -> &Omitted {
         &self.omitted
+    }
+
+    fn referrers(&self) -> &LayoutReferrers {
+        &self.referrers
     }
 
     fn stored(&self, digest: &Digest) -> Option<&Stored> {

@@ -9,9 +9,9 @@
 mod forms;
 mod places;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use self::places::{Places, key};
 use super::format::{Entry, Omitted};
@@ -20,11 +20,15 @@ use super::layout::Layout;
 use super::privacy::is_private;
 use crate::error::{Error, Place, Problem, Remedy, Result};
 use crate::image::provenance::{Origins, Provenance, Substitute};
+use crate::image::referrers::ListedReferrer;
 use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
 use crate::source::{About, Answer, Archived, Found, Listing, Query, Source, StoredForm, Upstream};
 
 pub use forms::stored_forms;
+
+/// Listed referrers by what they refer to.
+type BySubject = HashMap<Digest, Vec<ListedReferrer>>;
 
 /// Any [`Layout`] as a [`Source`].
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub struct ArchiveSource {
     places: Arc<Places>,
     /// Whether other users may not read it.
     is_private: bool,
+    /// What refers to each manifest.
+    referrers: Arc<OnceLock<Result<BySubject>>>,
     /// The registry, which can prove digests that the layout cannot.
     upstream: Option<Arc<Upstream>>,
 }
@@ -51,6 +57,7 @@ impl ArchiveSource {
             is_private: is_private(&*layout),
             layout,
             places,
+            referrers: Arc::default(),
             upstream: None,
         })
     }
@@ -365,6 +372,20 @@ struct InLayout<'s> {
 impl About for InLayout<'_> {
     fn provenance(&self, graph: &Graph) -> Result<Provenance> {
         self.source.provenance(&self.reference, graph)
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Vec<ListedReferrer>> {
+        let source = self.source;
+        let known = source.referrers.get_or_init(|| {
+            let all = Graphs::new(source.layout.as_ref()).listed()?;
+            let mut by_subject = BySubject::new();
+            for one in all {
+                by_subject.entry(one.subject).or_default().push(one);
+            }
+            Ok(by_subject)
+        });
+        let known = known.as_ref().map_err(Clone::clone)?;
+        Ok(known.get(subject).cloned().unwrap_or_default())
     }
 
     fn other_digests(&self) -> Vec<Reference> {

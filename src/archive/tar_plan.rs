@@ -12,8 +12,9 @@ use std::sync::Arc;
 use super::format::{self, ManifestJson, Omitted};
 use crate::blob::Verifier;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::Graph;
 use crate::image::named::{self, NamedImage};
-use crate::oci::{Descriptor, Digest, MAX_METADATA, Platform};
+use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType, Platform};
 
 /// Block size of a tar, in bytes.
 pub const BLOCK: u64 = 512;
@@ -161,6 +162,14 @@ fn distinct_blobs(images: &[NamedImage], omitted: &Omitted) -> Result<Vec<Unplac
     let mut blobs: BTreeMap<Digest, UnplacedBlob> = BTreeMap::new();
     for named in named::distinct(images) {
         let graph = &named.graph;
+        for referrer in named.referrers.iter() {
+            add_referrer(&mut blobs, &referrer.graph)?;
+        }
+        if let Some(list) = format::referrers_json(&named.referrers)? {
+            let media_type = MediaType::new(MediaType::OCI_INDEX);
+            let descriptor = Descriptor::new(media_type, Digest::sha256(&list), length(&list));
+            add_blob(&mut blobs, &descriptor, true, Some(list.into()))?;
+        }
         for (descriptor, index) in &graph.indexes {
             add_blob(&mut blobs, descriptor, true, Some(index.raw.clone()))?;
         }
@@ -187,6 +196,21 @@ fn distinct_blobs(images: &[NamedImage], omitted: &Omitted) -> Result<Vec<Unplac
         }
     }
     Ok(blobs.into_values().collect())
+}
+
+/// The blobs of a referrer. None of them is ever left out, and its configs are not read.
+fn add_referrer(blobs: &mut BTreeMap<Digest, UnplacedBlob>, graph: &Graph) -> Result<()> {
+    for (descriptor, index) in &graph.indexes {
+        add_blob(blobs, descriptor, true, Some(index.raw.clone()))?;
+    }
+    for image in &graph.images {
+        add_blob(blobs, &image.descriptor, true, Some(image.manifest.raw.clone()))?;
+        add_blob(blobs, &image.manifest.config, true, None)?;
+        for layer in &image.manifest.layers {
+            add_blob(blobs, layer, false, None)?;
+        }
+    }
+    Ok(())
 }
 
 fn add_blob(

@@ -24,6 +24,7 @@ fn image(name: &str, layers: &[Descriptor]) -> NamedImage {
         reference: Some(name.parse().unwrap()),
         bare_tag: None,
         provenance: Provenance::default(),
+        referrers: Arc::default(),
         graph: Arc::new(Graph {
             root: root.clone(),
             indexes: Vec::new(),
@@ -226,7 +227,8 @@ fn refuses_what_cannot_be_right() {
             reference,
             bare_tag: None,
             graph: Arc::new(graph),
-            provenance: Provenance::default()
+            provenance: Provenance::default(),
+            referrers: Arc::default(),
         }]),
         "size-differs"
     );

@@ -10,12 +10,14 @@ use sealift::archive::Layout;
 use sealift::archive::format::{Entry, Omitted};
 use sealift::image::named::{self, NamedImage};
 use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
+use sealift::image::referrers::ReferrerSummary;
 use sealift::image::{Overview, Variant};
 use sealift::oci::{Digest, Platform, Reference};
 use sealift::save::LeftOut;
 
 use super::archive::FileArgs;
 use super::output::{Failure, MultiReport, Outcome, Output};
+use super::referrers;
 use super::rows::own_rows;
 use super::saved;
 use super::size::Size;
@@ -89,6 +91,16 @@ struct Listed {
     /// Where its manifest and layers came from, as the archive says.
     #[serde(rename = "provenance")]
     origins: Option<Origins>,
+    /// What refers to it: signatures, SBOMs, attestations.
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "all_referrers")]
+    referrers: Rc<[ReferrerSummary]>,
+}
+
+fn all_referrers<S: serde::Serializer>(
+    referrers: &[ReferrerSummary],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(referrers)
 }
 
 fn all<S: serde::Serializer>(variants: &[Variant], serializer: S) -> Result<S::Ok, S::Error> {
@@ -176,6 +188,9 @@ impl List {
             for line in untitled(&DETAILS, &details(image), width) {
                 output.line(format_args!("{INDENT}{line}"))?;
             }
+            for line in untitled(&REFERRERS, &referrers::lines(&image.referrers), width) {
+                output.line(format_args!("{INDENT}{line}"))?;
+            }
             if !image.omitted.is_empty() {
                 let (count, all) = (image.omitted.len(), image.layers);
                 output.line(format_args!("{INDENT}{count} of {all} layers left out"))?;
@@ -201,6 +216,8 @@ const COLUMNS: [Column; 6] = [
 ];
 /// The columns of the lines below an image, and their indentation.
 const DETAILS: [Column; 3] = [Column::Name(""), Column::Digest(""), Column::Text("")];
+/// The columns of the lines about what refers to an image.
+pub const REFERRERS: [Column; 3] = [Column::Text(""), Column::Name(""), Column::Minor("")];
 const INDENT: &str = "  ";
 
 fn row(image: &Listed) -> Vec<String> {
@@ -285,13 +302,7 @@ fn images(layout: &dyn Layout) -> Result<Vec<Listed>> {
     let mut graphs = Graphs::new(layout);
     let mut images = Vec::new();
     for entry in layout.entries() {
-        let graph = graphs.of(entry)?;
-        images.push(NamedImage {
-            reference: entry.reference.clone(),
-            bare_tag: entry.bare_tag.clone(),
-            provenance: layout.provenance(entry, &graph),
-            graph,
-        });
+        images.push(graphs.named(entry)?);
     }
     // Several names of one image share the result.
     let mut measured: HashMap<usize, Measured> = HashMap::new();
@@ -319,6 +330,7 @@ struct Measured {
     is_without_omitted: bool,
     omitted: Vec<OmittedLayer>,
     size: u64,
+    referrers: Rc<[ReferrerSummary]>,
 }
 
 impl Measured {
@@ -344,6 +356,7 @@ impl Measured {
             is_without_omitted: missing().count() == omitted.len(),
             omitted,
             size: overview.size,
+            referrers: ReferrerSummary::all(image).into(),
         }
     }
 }
@@ -380,6 +393,7 @@ fn listed(entry: &Entry, provenance: Provenance, measured: Measured) -> Listed {
         layers: measured.layers,
         uncompressed: uncompressed.collect(),
         origins: provenance.origins,
+        referrers: measured.referrers,
     }
 }
 

@@ -57,6 +57,7 @@ mod planned;
 mod plugin;
 mod podman;
 mod receipt;
+mod referrers;
 mod registry;
 mod remedy;
 mod rename;

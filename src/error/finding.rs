@@ -107,6 +107,7 @@ impl Finding {
                 | Problem::DanglingLink { .. }
                 | Problem::UnfinishedUpload { .. }
                 | Problem::UnfinishedRepair
+                | Problem::StrayReferrer { .. }
         )
     }
 
@@ -214,6 +215,14 @@ pub enum Problem {
     TooDeep { limit: usize },
     #[error("more than {limit} entries")]
     TooMany { limit: usize },
+    #[error("more than {limit} manifests refer to it")]
+    TooManyReferrers { limit: usize },
+    #[error("referrers of its referrers are nested deeper than {limit} levels")]
+    ReferrersTooDeep { limit: usize },
+    #[error("is listed as a referrer of {subject}, and does not refer to it")]
+    StrayReferrer { subject: Digest },
+    #[error("is damaged, and refers to {}", Escaped(image))]
+    DamagedReferrer { image: String },
     #[error("cannot be decompressed: {}", Escaped(reason))]
     Compression { reason: String },
     #[error("cannot be decompressed: it ends too early")]
@@ -319,8 +328,10 @@ impl Problem {
             Problem::DataAfterEnd => "data-after-end",
             Problem::UnknownFile => "unknown-file",
             Problem::TooLarge { .. } => "too-large",
-            Problem::TooDeep { .. } => "too-deep",
-            Problem::TooMany { .. } => "too-many",
+            Problem::TooDeep { .. } | Problem::ReferrersTooDeep { .. } => "too-deep",
+            Problem::TooMany { .. } | Problem::TooManyReferrers { .. } => "too-many",
+            Problem::StrayReferrer { .. } => "stray-referrer",
+            Problem::DamagedReferrer { .. } => "damaged-referrer",
             Problem::Compression { .. } | Problem::StreamCut => "compression",
             Problem::DataAfterStream => "data-after-stream",
             Problem::Expands { .. } => "expands",

@@ -69,11 +69,24 @@ impl Image {
         if self.descriptor.attests().is_some() {
             return None;
         }
-        let named = manifest.artifact_type.as_deref();
         if config.kind() != Kind::Config {
+            let named = manifest.artifact_type.as_deref();
             return Some(named.unwrap_or(config.as_str()));
         }
-        let content = manifest.layers.iter().map(|layer| &layer.media_type);
+        self.other_content()
+    }
+
+    /// The same for whatever is an artifact or an attestation; the type of the config if nothing says more.
+    pub(super) fn content_type(&self) -> &str {
+        let told = self.manifest.artifact_type.as_deref();
+        let told = told.or_else(|| self.other_content());
+        told.unwrap_or(self.manifest.config.media_type.as_str())
+    }
+
+    /// The named type, or the one of what is in the place of a layer.
+    fn other_content(&self) -> Option<&str> {
+        let named = self.manifest.artifact_type.as_deref();
+        let content = self.manifest.layers.iter().map(|layer| &layer.media_type);
         let mut content = content.filter(|media_type| !matches!(media_type.kind(), Kind::Layer(_)));
         content.next().map(|first| named.unwrap_or(first.as_str()))
     }
@@ -154,6 +167,12 @@ impl Graph {
             .filter(|descriptor| seen.insert(descriptor.digest))
             .cloned()
             .collect()
+    }
+
+    /// The digests of its indexes and manifests: what something else can refer to.
+    pub fn documents(&self) -> impl Iterator<Item = Digest> {
+        let indexes = self.indexes.iter().map(|(descriptor, _)| descriptor.digest);
+        indexes.chain(self.images.iter().map(|image| image.descriptor.digest))
     }
 
     /// The number of its own descriptors, without those in documents that graphs may share.

@@ -9,6 +9,7 @@
 //! - [`names`]: lists of names in messages
 //! - `overview`: what an image consists of, in short
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
+//! - [`referrers`]: what refers to an image, such as signatures and SBOMs
 //! - [`rename`], `selector`: selecting and renaming images
 
 mod affected;
@@ -21,6 +22,7 @@ pub mod named;
 pub mod names;
 mod overview;
 pub mod provenance;
+pub mod referrers;
 pub mod rename;
 pub(crate) mod selector;
 #[cfg(test)]

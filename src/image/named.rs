@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::graph::{Graph, Image};
 use super::provenance::{Evidence, LayerOrigin, Provenance};
+use super::referrers::{self, ReferrerGraph};
 use super::selector::Identity;
 use crate::oci::{Descriptor, Digest, Reference};
 
@@ -22,6 +23,8 @@ pub struct NamedImage {
     pub graph: Arc<Graph>,
     /// The evidence for its digest, and where its parts came from.
     pub provenance: Provenance,
+    /// What refers to it: signatures, SBOMs, attestations. Sorted as an archive lists them.
+    pub referrers: Arc<[ReferrerGraph]>,
 }
 
 impl NamedImage {
@@ -46,13 +49,15 @@ impl NamedImage {
     }
 
     /// Every blob of it once: as [`Graph::blobs`], with uncompressed layers in place of those that could not be
-    /// recompressed.
+    /// recompressed, then the blobs of its referrers.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut seen = HashSet::new();
         let mut blobs = self.graph.blobs();
         for blob in &mut blobs {
             *blob = self.provenance.layer(blob).clone();
         }
+        let referrers = self.referrers.iter();
+        blobs.extend(referrers.flat_map(|referrer| referrer.graph.blobs()));
         blobs.retain(|blob| seen.insert(blob.digest));
         blobs
     }
@@ -112,9 +117,10 @@ pub fn firsts(images: &[NamedImage]) -> Vec<usize> {
     for (at, image) in images.iter().enumerate() {
         let same = known.entry(Arc::as_ptr(&image.graph)).or_default();
         let has_same = |first: &&usize| {
-            images
-                .get(**first)
-                .is_some_and(|first| first.provenance.uncompressed == image.provenance.uncompressed)
+            images.get(**first).is_some_and(|first| {
+                first.provenance.uncompressed == image.provenance.uncompressed
+                    && referrers::are_same(&first.referrers, &image.referrers)
+            })
         };
         let first = same.iter().find(has_same).copied();
         firsts.push(first.unwrap_or_else(|| {

@@ -9,7 +9,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::index::{self, LayoutIndex};
+use super::index::{self, LayoutIndex, NewIndex};
+use super::lists;
 use super::staged::{self, Modes, StagedLayout};
 use super::{inputs, is_private};
 use crate::archive::format;
@@ -40,6 +41,9 @@ pub type Inventory = load::Inventory<Details>;
 pub struct Details {
     /// Its `index.json`, if there is a layout.
     pub index: Option<String>,
+    /// The lists of referrers that `index.json` names, by their digests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<Digest, String>,
     /// Free bytes.
     pub free: u64,
 }
@@ -65,6 +69,7 @@ impl FolderTarget {
         let index = self.read(&dir)?.ok_or_else(no_layout)?;
         let details = Details {
             index: Some(index.text()),
+            lists: index.list_texts(),
             free: file_system::free(dir.as_file())
                 .map_err(|errno| Error::io("look at", &self.path)(errno.into()))?,
         };
@@ -127,7 +132,9 @@ impl FolderTarget {
         }
         let file = dir.open_file(format::INDEX).map_err(failed(format::INDEX))?;
         let bytes = dir::read_whole(file, MAX_METADATA).map_err(failed(format::INDEX))?;
-        LayoutIndex::parse(&self.label(), bytes).map(Some)
+        let mut index = LayoutIndex::parse(&self.label(), bytes)?;
+        index.lists = lists::read(dir, &index.entries);
+        Ok(Some(index))
     }
 
     /// Refuses a folder that is marked as a layout of another version, or whose mark is not a file.
@@ -157,7 +164,7 @@ impl FolderTarget {
     }
 
     /// The images of a plan with the `index.json` that names them.
-    fn index(&self, known: Option<&LayoutIndex>, chosen: &[Chosen]) -> Result<Vec<u8>> {
+    fn index(&self, known: Option<&LayoutIndex>, chosen: &[Chosen]) -> Result<NewIndex> {
         let images = chosen::listed(chosen);
         match known {
             Some(known) => known.with(&self.label(), &images),
@@ -182,6 +189,7 @@ impl Target for FolderTarget {
         };
         let details = Details {
             index: index.as_ref().map(LayoutIndex::text),
+            lists: index.as_ref().map(LayoutIndex::list_texts).unwrap_or_default(),
             free: free.map_err(|errno| Error::io("look at", &self.path)(errno.into()))?,
         };
         let inventory = Inventory {
@@ -205,7 +213,13 @@ impl Target for FolderTarget {
         let chosen = chosen::choose(candidates, options, &mut plan)?;
         let index = inventory.details.index.as_ref();
         let index = index.map(|text| LayoutIndex::parse(&inventory.target, text.clone().into_bytes()));
-        let known = index.transpose()?;
+        let mut known = index.transpose()?;
+        if let Some(known) = &mut known {
+            let texts = inventory.details.lists.iter();
+            known.lists = texts
+                .map(|(digest, text)| (*digest, text.clone().into_bytes()))
+                .collect();
+        }
         let known = known.as_ref();
         plan.images = chosen::planned(&chosen, candidates, |named| {
             let is_present = named
@@ -219,10 +233,9 @@ impl Target for FolderTarget {
         plan.send
             .retain(|blob| !inventory.has_blob(&blob.digest, blob.size));
         let files = plan.send.iter().map(|blob| blob.size.saturating_add(OVERHEAD));
-        let needed = files.fold(
-            u64::try_from(index.len()).unwrap_or(u64::MAX),
-            u64::saturating_add,
-        );
+        let documents = std::iter::once(&index.bytes).chain(index.lists.values());
+        let documents = documents.map(|bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let needed = files.chain(documents).fold(0, u64::saturating_add);
         plan.space = Some(DiskSpace {
             path: self.label(),
             needed,
@@ -265,7 +278,7 @@ impl Target for FolderTarget {
         progress.phase("writing to disk", None);
         interrupt.check()?;
         staged_layout.publish(&written, known.as_ref(), &index)?;
-        report.details.digest = Some(Digest::sha256(&index));
+        report.details.digest = Some(Digest::sha256(&index.bytes));
         report.sent = written.iter().map(|blob| blob.size).sum();
         report.images = chosen::loaded(plan, &written);
         Ok(report)
@@ -302,8 +315,8 @@ fn sizes(dir: &Dir, wanted: &Candidates<'_>) -> BTreeMap<Digest, u64> {
     let mut folders: HashMap<&str, Option<Dir>> = HashMap::new();
     let mut seen: HashSet<Digest> = HashSet::new();
     for candidate in &wanted.images {
-        for blob in candidate.image.graph.blobs() {
-            let digest = candidate.image.provenance.layer(&blob).digest;
+        for blob in candidate.image.blobs() {
+            let digest = blob.digest;
             if !seen.insert(digest) {
                 continue;
             }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::lists::{self, Lists};
 use crate::archive::format::{
     self, Entry, FORMAT, MANIFEST_JSON, ManifestJson, Omitted, PLATFORMS, PREFERRED,
 };
@@ -26,6 +27,17 @@ pub struct LayoutIndex {
     pub bytes: Vec<u8>,
     /// Its entries.
     pub entries: Vec<Entry>,
+    /// The lists of referrers that these name.
+    pub lists: Lists,
+}
+
+/// An `index.json` to write.
+#[derive(Debug, Clone)]
+pub struct NewIndex {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The lists of referrers that it names, as far as they may have to be written.
+    pub lists: Lists,
 }
 
 impl LayoutIndex {
@@ -39,13 +51,25 @@ impl LayoutIndex {
         let entries = format::parse_index(&bytes).map_err(|problem| Error::refused(place(), problem))?;
         match format::check_names(&entries).into_iter().next() {
             Some((_, problem)) => Err(Error::refused(place(), problem)),
-            None => Ok(LayoutIndex { bytes, entries }),
+            None => Ok(LayoutIndex {
+                bytes,
+                entries,
+                lists: Lists::new(),
+            }),
         }
     }
 
     /// Its text, which is JSON and so UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// The texts of the lists of referrers.
+    pub fn list_texts(&self) -> BTreeMap<Digest, String> {
+        let lists = self.lists.iter();
+        lists
+            .map(|(digest, bytes)| (*digest, String::from_utf8_lossy(bytes).into_owned()))
+            .collect()
     }
 
     /// Its images: manifests and indexes with their names.
@@ -93,7 +117,7 @@ impl LayoutIndex {
     /// # Errors
     ///
     /// [`Error::Usage`] if it would be larger than what is read.
-    pub fn with(&self, label: &str, images: &[NamedImage]) -> Result<Vec<u8>> {
+    pub fn with(&self, label: &str, images: &[NamedImage]) -> Result<NewIndex> {
         let malformed = |reason: String| {
             let place = Place::default().within(label).entry(format::INDEX);
             Error::refused(place, Problem::Json { reason })
@@ -109,6 +133,7 @@ impl LayoutIndex {
         }
         let mut entries: Vec<Option<Value>> = old.into_iter().map(Some).collect();
         let mut added: Vec<Value> = Vec::new();
+        let mut lists = self.lists.clone();
         for image in images {
             let mut places = (0..self.entries.len()).filter(|at| {
                 let entry = self.entries.get(*at);
@@ -122,7 +147,14 @@ impl LayoutIndex {
             }
             let place = first.and_then(|at| Some((self.entries.get(at)?, entries.get_mut(at)?)));
             match place {
-                Some((known, entry)) => *entry = Some(replaced(known, entry.take(), image)?),
+                Some((known, entry)) => {
+                    let is_same = known.descriptor.digest == image.graph.root.digest;
+                    let mut fresh = replaced(known, entry.take(), image)?;
+                    if is_same {
+                        lists::merge(label, known, &mut fresh, image, &mut lists)?;
+                    }
+                    *entry = Some(fresh);
+                }
                 None => added.push(value(image)?),
             }
         }
@@ -137,9 +169,13 @@ impl LayoutIndex {
         }
         // What says the same stays as it is, down to its digest.
         if serde_json::from_slice(&self.bytes).is_ok_and(|before: Map<String, Value>| before == index) {
-            return Ok(self.bytes.clone());
+            return Ok(NewIndex {
+                bytes: self.bytes.clone(),
+                lists,
+            });
         }
-        check_size(label, format::to_json(&index)?)
+        lists.extend(lists_of(images)?);
+        check_size(label, format::to_json(&index)?, lists)
     }
 }
 
@@ -148,17 +184,32 @@ impl LayoutIndex {
 /// # Errors
 ///
 /// As [`LayoutIndex::with`].
-pub fn new(label: &str, images: &[NamedImage]) -> Result<Vec<u8>> {
+pub fn new(label: &str, images: &[NamedImage]) -> Result<NewIndex> {
     check_size(
         label,
         format::index_json(images, ManifestJson::Absent, &Omitted::default())?,
+        lists_of(images)?,
     )
 }
 
+/// The lists of the referrers of these images.
+fn lists_of(images: &[NamedImage]) -> Result<Lists> {
+    let mut lists = Lists::new();
+    for image in images {
+        if let Some(list) = format::referrers_json(&image.referrers)? {
+            lists.insert(Digest::sha256(&list), list);
+        }
+    }
+    Ok(lists)
+}
+
 /// Refuses to write what is not read.
-fn check_size(label: &str, bytes: Vec<u8>) -> Result<Vec<u8>> {
+fn check_size(label: &str, bytes: Vec<u8>, mut lists: Lists) -> Result<NewIndex> {
+    // Those of entries that were replaced are named no more.
+    let text = String::from_utf8_lossy(&bytes);
+    lists.retain(|digest, _| text.contains(&digest.to_string()));
     match u64::try_from(bytes.len()) {
-        Ok(size) if size <= MAX_METADATA => Ok(bytes),
+        Ok(size) if size <= MAX_METADATA => Ok(NewIndex { bytes, lists }),
         _ => Err(Error::Usage {
             message: format!(
                 "the {} of {label} would have {} bytes, more than the {MAX_METADATA} that are read",

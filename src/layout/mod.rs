@@ -3,11 +3,13 @@
 //! - `folder`: a layout folder, created or added to
 //! - `staged`: a folder that is being written
 //! - `index`: the `index.json` of a folder that has one already
+//! - `lists`: the lists of referrers in such a folder
 //! - `archive`: an archive, written anew
 
 mod archive;
 mod folder;
 mod index;
+mod lists;
 mod staged;
 
 pub use archive::ArchiveTarget;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::index::LayoutIndex;
+use super::index::{LayoutIndex, NewIndex};
 use crate::archive::format;
 use crate::archive::writer::{self, Staging};
 use crate::blob::Verifier;
@@ -227,14 +227,19 @@ impl StagedLayout {
     /// # Errors
     ///
     /// If a file cannot be moved or written, or a signal was faster.
-    pub fn publish(&self, written: &[UploadBlob], known: Option<&LayoutIndex>, index: &[u8]) -> Result<()> {
+    pub fn publish(
+        &self,
+        written: &[UploadBlob],
+        known: Option<&LayoutIndex>,
+        index: &NewIndex,
+    ) -> Result<()> {
         let mut stage = self.work.writing()?;
         self.place(written, known, index)?;
         *stage = Stage::Published;
         Ok(())
     }
 
-    fn place(&self, written: &[UploadBlob], known: Option<&LayoutIndex>, index: &[u8]) -> Result<()> {
+    fn place(&self, written: &[UploadBlob], known: Option<&LayoutIndex>, index: &NewIndex) -> Result<()> {
         let mut folders: HashMap<&str, Dir> = HashMap::new();
         for blob in written {
             let algorithm = blob.digest.algorithm();
@@ -250,6 +255,11 @@ impl StagedLayout {
                 renamed.map_err(Error::io("rename to", folder.join(blob.digest.hex())))?;
             }
         }
+        for (digest, bytes) in &index.lists {
+            let folder = self.folder(digest.algorithm())?;
+            self.put(&folder, digest, bytes)?;
+            folders.insert(digest.algorithm(), folder);
+        }
         for folder in folders.values() {
             folder.sync().map_err(Error::io("sync", folder.path()))?;
         }
@@ -260,10 +270,22 @@ impl StagedLayout {
         {
             self.replace(format::OCI_LAYOUT, format::OCI_LAYOUT_CONTENT)?;
         }
-        if known.is_none_or(|known| known.bytes != index) {
-            self.replace(format::INDEX, index)?;
+        if known.is_none_or(|known| known.bytes != index.bytes) {
+            self.replace(format::INDEX, &index.bytes)?;
         }
         self.dir.sync().map_err(Error::io("sync", self.dir.path()))
+    }
+
+    /// Gives a document that was made for the layout its place.
+    fn put(&self, folder: &Dir, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let (staging, name) = (self.work.staging.folder(), staged(digest));
+        let write = || -> io::Result<()> {
+            let mut file: File = staging.create_file(&name, self.modes.file)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            staging.rename(&name, folder, digest.hex())
+        };
+        write().map_err(|error| writer::write_error(&folder.join(digest.hex()), 0, error))
     }
 
     /// The folder of the blobs with digests of an algorithm.

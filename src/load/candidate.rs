@@ -178,8 +178,8 @@ impl<'a> Candidates<'a> {
                 });
                 continue;
             };
-            let graph = graphs.of(entry)?;
-            let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
+            let named = graphs.named(entry)?;
+            let layers = named.graph.images.iter().flat_map(|image| &image.manifest.layers);
             let layers = layers.map(|layer| layer.digest);
             let declared = layout.omitted();
             let omitted = Omitted {
@@ -188,12 +188,7 @@ impl<'a> Candidates<'a> {
             };
             self.images.push(Candidate {
                 blobs: layout,
-                image: NamedImage {
-                    reference: entry.reference.clone(),
-                    bare_tag: entry.bare_tag.clone(),
-                    provenance: layout.provenance(entry, &graph),
-                    graph,
-                },
+                image: named,
                 omitted,
                 layer_sizes: Arc::clone(&layer_sizes),
             });

@@ -10,6 +10,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::Provenance;
+use crate::image::referrers::{self, ReferrerGraph};
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Platform, PlatformSelection, Reference};
 
@@ -152,6 +153,7 @@ impl<'c, 'a> Graphs<'c, 'a> {
             bare_tag: found.image.bare_tag.clone().filter(|_| reference.is_none()),
             reference,
             provenance: provenance(found, self.candidates, &graph),
+            referrers: referrers(found, self.candidates, &graph),
             graph,
         };
         Ok(Chosen { candidate, named })
@@ -215,6 +217,12 @@ fn provenance(candidate: &Candidate<'_>, candidates: &Candidates<'_>, graph: &Gr
         origins.layers.retain(|layer, _| layers.contains(layer));
     }
     provenance
+}
+
+/// What the archives have that refers to this part of an image.
+fn referrers(candidate: &Candidate<'_>, candidates: &Candidates<'_>, graph: &Graph) -> Arc<[ReferrerGraph]> {
+    let all = of_root(candidate, candidates);
+    referrers::within(all.flat_map(|candidate| candidate.image.referrers.iter()), graph)
 }
 
 /// The images as a layout lists them.
@@ -313,6 +321,18 @@ pub fn blobs(images: &[Chosen]) -> Vec<UploadBlob> {
         };
         for (index, _) in &named.graph.indexes {
             add(index, Form::Document);
+        }
+        for referrer in named.referrers.iter() {
+            for (index, _) in &referrer.graph.indexes {
+                add(index, Form::Document);
+            }
+            for image in &referrer.graph.images {
+                add(&image.descriptor, Form::Document);
+                add(&image.manifest.config, Form::Config);
+                for layer in &image.manifest.layers {
+                    add(layer, Form::Layer);
+                }
+            }
         }
         for image in &named.graph.images {
             add(&image.descriptor, Form::Document);

@@ -72,6 +72,7 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
             bare_tag: None,
             graph: Arc::new(graph.unwrap()),
             provenance: Provenance::default(),
+            referrers: Arc::default(),
         },
         omitted: Omitted::default(),
         layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),

@@ -100,6 +100,8 @@ fn others(images: &[NamedImage], is_left_out: &dyn Fn(&Digest) -> bool) -> HashS
     let mut others = HashSet::new();
     for named in named::distinct(images) {
         others.extend(named.graph.indexes.iter().map(|(index, _)| index.digest));
+        let referrers = named.referrers.iter().flat_map(|referrer| referrer.graph.blobs());
+        others.extend(referrers.map(|blob| blob.digest));
         for image in &named.graph.images {
             others.extend([image.descriptor.digest, image.manifest.config.digest]);
             let layers = image.manifest.layers.iter();

@@ -34,6 +34,7 @@ fn image(layers: &[&str]) -> NamedImage {
         bare_tag: None,
         graph: Arc::new(graph.unwrap()),
         provenance: Provenance::default(),
+        referrers: Arc::default(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Options, Root, Skipped};
+use super::referrers::Referring;
+use super::{Options, ReferrerSelection, Root, Skipped};
 use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::image::rename;
@@ -35,12 +36,14 @@ pub(super) struct Asked {
     pub origin: String,
     /// As [`Found::is_private`].
     pub is_private: bool,
+    /// What is said about its referrers.
+    pub referring: Referring,
 }
 
 /// An image that was followed down to its layers.
-struct Followed {
-    named: NamedImage,
-    asked: Asked,
+pub(super) struct Followed {
+    pub named: NamedImage,
+    pub asked: Asked,
     /// Other digests that the source shows for it.
     others: Vec<Reference>,
 }
@@ -110,7 +113,7 @@ pub(super) struct Resolver<'a> {
     /// Bytes of documents and configs that were read.
     pub metadata: AtomicU64,
     pub max_metadata: u64,
-    documents: Documents,
+    pub documents: Documents,
     /// Descriptors of all graphs.
     descriptors: AtomicUsize,
     /// The graphs of images that were followed. An image with many names is followed once.
@@ -239,7 +242,19 @@ impl<'a> Resolver<'a> {
                     .is_err_and(|error| source::ends(error, self.options.keep_going))
             },
         );
-        Ok(followed.into_iter().flatten().collect())
+        let mut followed: Vec<(&Reference, Result<Followed>)> = followed.into_iter().flatten().collect();
+        // None is missing unless the work has ended.
+        let has_ended = followed.len() < found.len();
+        if self.options.referrers != ReferrerSelection::None && !has_ended {
+            let images = followed.iter_mut().zip(&found);
+            let mut images: Vec<_> = images
+                .filter_map(|((reference, followed), (_, answer))| {
+                    Some((*reference, answer.as_ref().ok()?, followed))
+                })
+                .collect();
+            self.refer(&mut images);
+        }
+        Ok(followed)
     }
 
     /// The platforms that an image is asked for.
@@ -309,12 +324,14 @@ impl<'a> Resolver<'a> {
                 bare_tag: None,
                 provenance: found.about.provenance(&graph)?,
                 graph,
+                referrers: Arc::default(),
             },
             others: found.about.other_digests(),
             asked: Asked {
                 reference: name,
                 origin: found.origin.clone(),
                 is_private: found.is_private,
+                referring: Referring::default(),
             },
         })
     }
@@ -356,7 +373,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Counts the bytes held in memory against the limit.
-    fn admit(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    pub fn admit(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let found = self
             .metadata

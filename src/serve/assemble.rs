@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::content::{Content, Group};
 use super::images::ServedName;
 use super::opened::{Opened, blobs};
+use crate::archive::format;
 use crate::error::{Error, Result};
 use crate::image::graph::MAX_DEPTH;
 use crate::image::{Graph, NamedImage};
-use crate::oci::{Digest, Reference, Referrer};
+use crate::oci::{Descriptor, Digest, MediaType, Reference, Referrer};
 
 /// What is served, in numbers and names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +45,14 @@ pub(super) fn content(opened: &[Arc<Opened>]) -> Result<(Content, Summary)> {
         let mut groups: HashMap<*const Graph, Group> = HashMap::new();
         for image in &archive.images {
             let known = groups.entry(Arc::as_ptr(&image.graph));
-            let group = *known.or_insert_with(|| add_graph(&mut content, archive, &image.graph));
+            let group = *known.or_insert_with(|| {
+                let group = content.group();
+                add_graph(&mut content, group, archive, &image.graph);
+                group
+            });
+            for referrer in image.referrers.iter() {
+                add_graph(&mut content, group, archive, &referrer.graph);
+            }
             match &image.reference {
                 Some(name) => {
                     names.add(name, image, archive)?;
@@ -57,12 +65,18 @@ pub(super) fn content(opened: &[Arc<Opened>]) -> Result<(Content, Summary)> {
                     if let Some(tag) = name.tag() {
                         content.add_tag(name.repository().full(), tag, image.graph.root.digest);
                     }
+                    for referrer in image.referrers.iter() {
+                        if let Some(tag) = &referrer.tag {
+                            content.add_tag(name.repository().full(), tag, referrer.digest());
+                        }
+                    }
                     summary.registries.insert(name.repository().domain().into());
                 }
                 None => nameless.push((image, group)),
             }
         }
     }
+    list_referrers(&mut content, opened)?;
     let nameless = attach_referrers(&mut content, &mut names, nameless);
     let mut served = BTreeMap::new();
     for archive in opened {
@@ -93,16 +107,41 @@ pub(super) fn content(opened: &[Arc<Opened>]) -> Result<(Content, Summary)> {
     Ok((content, summary))
 }
 
-/// Adds a graph with its configs and layers, as a group of its own.
-fn add_graph(content: &mut Content, archive: &Opened, graph: &Graph) -> Group {
-    let group = content.group();
+/// Adds a graph with its configs and layers to a group.
+fn add_graph(content: &mut Content, group: Group, archive: &Opened, graph: &Graph) {
     content.add_graph(group, graph);
     for descriptor in blobs(graph) {
         if let Some(blob) = archive.blobs.get(&descriptor.digest) {
             content.blob_of(group, blob);
         }
     }
-    group
+}
+
+/// Serves an index of the referrers of each manifest, under the tag by which clients look for it where a registry has no API
+/// for that.
+fn list_referrers(content: &mut Content, opened: &[Arc<Opened>]) -> Result<()> {
+    let mut lists: BTreeMap<(&str, Digest), BTreeMap<Digest, Descriptor>> = BTreeMap::new();
+    for image in opened.iter().flat_map(|archive| &archive.images) {
+        let Some(name) = &image.reference else { continue };
+        for referrer in image.referrers.iter() {
+            // What cosign finds by a tag of its own has no subject.
+            let listed = raw(&referrer.graph).and_then(|raw| Referrer::of(&referrer.graph.root, raw));
+            if let Some(listed) = listed.filter(|listed| listed.subject == referrer.subject) {
+                let key = (name.repository().full(), listed.subject);
+                let list = lists.entry(key).or_default();
+                list.insert(listed.descriptor.digest, listed.descriptor);
+            }
+        }
+    }
+    for ((repository, subject), list) in lists {
+        let bytes = format::list_json(list.into_values().collect())?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let media_type = MediaType::new(MediaType::OCI_INDEX);
+        let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), size);
+        content.add_manifest(repository, &descriptor, &bytes);
+        content.add_tag(repository, &Referrer::list_tag(&subject), descriptor.digest);
+    }
+    Ok(())
 }
 
 /// Gives referrers without a name to the repositories that have their subjects. Returns the other images.
@@ -114,7 +153,7 @@ fn attach_referrers<'a>(
     for _ in 0..MAX_DEPTH {
         let before = nameless.len();
         nameless.retain(|(image, group)| {
-            let subjects = raw(&image.graph).and_then(|raw| content.groups_of(&Referrer::of(raw)?.subject));
+            let subjects = raw(&image.graph).and_then(|raw| content.groups_of(&Referrer::subject(raw)?));
             let repositories: BTreeSet<String> = subjects
                 .into_iter()
                 .flatten()

@@ -10,7 +10,7 @@ use super::images::ServedName;
 use crate::blob::Stored;
 use crate::image::Graph;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::oci::{self, Descriptor, Digest, MediaType, Repository as Name};
+use crate::oci::{Descriptor, Digest, MediaType, Referrer, Repository as Name};
 
 /// Manifests and indexes, served by the repository's path and their digest. Tags and blobs are never served.
 ///
@@ -79,28 +79,12 @@ struct Manifest {
     groups: BTreeSet<Group>,
 }
 
-/// A manifest with a subject.
-#[derive(Debug, Clone)]
-struct Referrer {
-    /// With its type and annotations, as lists of referrers have it.
-    descriptor: Descriptor,
-}
-
 /// Why a path leads to no repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfound {
     Unknown,
     /// Several registries have one under this path; their full paths.
     Contested(Vec<String>),
-}
-
-/// A referrer as lists have it, and the digest of its subject; `None` without a subject.
-fn referrer(descriptor: &Descriptor, raw: &[u8]) -> Option<(Digest, Referrer)> {
-    let found = oci::Referrer::of(raw)?;
-    let mut listed = descriptor.bare();
-    listed.artifact_type = found.artifact_type;
-    listed.annotations = found.annotations;
-    Some((found.subject, Referrer { descriptor: listed }))
 }
 
 impl Content {
@@ -162,8 +146,8 @@ impl Content {
             return;
         }
         let bytes = bytes();
-        if let Some((subject, referrer)) = referrer(descriptor, &bytes) {
-            self.referrers.entry(subject).or_default().push(referrer);
+        if let Some(referrer) = Referrer::of(descriptor, &bytes) {
+            self.referrers.entry(referrer.subject).or_default().push(referrer);
         }
         let manifest = Manifest {
             media_type: descriptor.media_type.clone(),

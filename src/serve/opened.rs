@@ -61,14 +61,12 @@ impl Opened {
         };
         for entry in layout.entries() {
             options.interrupt.check()?;
-            let graph = graphs.of(entry)?;
-            opened.add_blobs(layout, &graph);
-            opened.images.push(NamedImage {
-                reference: entry.reference.clone(),
-                bare_tag: entry.bare_tag.clone(),
-                provenance: layout.provenance(entry, &graph),
-                graph,
-            });
+            let image = graphs.named(entry)?;
+            opened.add_blobs(layout, &image.graph);
+            for referrer in image.referrers.iter() {
+                opened.add_blobs(layout, &referrer.graph);
+            }
+            opened.images.push(image);
         }
         let mut overviews: HashMap<usize, Arc<Overview>> = HashMap::new();
         for (image, first) in opened.images.iter().zip(named::firsts(&opened.images)) {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::image::Graph;
 use crate::image::provenance::Provenance;
+use crate::image::referrers::ListedReferrer;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference};
 
 /// An image that a source gives: everything but its content.
@@ -43,6 +44,17 @@ pub trait About: Send + Sync {
     fn provenance(&self, graph: &Graph) -> Result<Provenance> {
         let _ = graph;
         Ok(Provenance::default())
+    }
+
+    /// What refers to a manifest of the image, or to one of these referrers, as far as the source knows. None of it is read
+    /// yet.
+    ///
+    /// # Errors
+    ///
+    /// If the source cannot tell now: what it cannot tell must not look as if there were nothing.
+    fn referrers(&self, subject: &Digest) -> Result<Vec<ListedReferrer>> {
+        let _ = subject;
+        Ok(Vec::new())
     }
 
     /// Other digests, as `NAME@DIGEST`, that the source shows for the image and repository of a tag. It gives them,

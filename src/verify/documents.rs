@@ -164,7 +164,7 @@ impl Verification<'_> {
     }
 
     /// Reads a document or config, once. `None` if it is missing or unusable, which is reported.
-    fn read(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
         if !self.mention(descriptor) {
             return None;
         }

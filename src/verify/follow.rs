@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::documents::{ManifestNode, NodeContent, Nodes};
+use super::referrers::FollowedReferrers;
 use super::{Root, Verification};
 use crate::error::Problem;
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
@@ -16,6 +17,8 @@ pub struct Followed {
     pub(crate) root: Root,
     /// What was found below it.
     pub(crate) parts: Rc<Parts>,
+    /// What refers to it.
+    pub(crate) referrers: Rc<FollowedReferrers>,
 }
 
 /// The properties of a root besides names: roots with equal ones are followed once.
@@ -36,6 +39,8 @@ pub(crate) struct Parts {
     pub absent: Arc<[Platform]>,
     /// Its manifests that are present.
     pub manifests: Vec<Rc<ManifestNode>>,
+    /// Its manifests and indexes that are present.
+    pub documents: Vec<Digest>,
     /// Everything that it refers to and that is or must be present.
     pub blobs: HashSet<Digest>,
     /// Number of layers that are present only uncompressed.
@@ -50,6 +55,7 @@ struct Walk<'r> {
     platforms: Vec<Platform>,
     absent: Vec<Platform>,
     manifests: Vec<Rc<ManifestNode>>,
+    documents: Vec<Digest>,
     blobs: HashSet<Digest>,
     uncompressed: usize,
     omitted: BTreeSet<Digest>,
@@ -71,7 +77,11 @@ impl Verification<'_> {
     /// Follows an image: reads its documents and configs, and notes its layers.
     pub fn follow(&mut self, root: Root) -> Followed {
         let parts = self.parts_of(&root);
-        Followed { root, parts }
+        Followed {
+            root,
+            parts,
+            referrers: Rc::default(),
+        }
     }
 
     /// Follows a root, or returns what was found for an equal one.
@@ -94,6 +104,7 @@ impl Verification<'_> {
             platforms: Vec::new(),
             absent: Vec::new(),
             manifests: Vec::new(),
+            documents: Vec::new(),
             blobs: HashSet::new(),
             uncompressed: 0,
             omitted: BTreeSet::new(),
@@ -115,6 +126,7 @@ impl Verification<'_> {
             platforms: walk.platforms.into(),
             absent: walk.absent.into(),
             manifests: walk.manifests,
+            documents: walk.documents,
             blobs: walk.blobs,
             uncompressed: walk.uncompressed,
             omitted: walk.omitted,
@@ -194,6 +206,7 @@ impl Verification<'_> {
             return;
         };
         walked.blobs.insert(digest);
+        walked.documents.push(digest);
         match &node.content {
             NodeContent::Unusable => {}
             NodeContent::Index(children) => {

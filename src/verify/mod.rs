@@ -7,6 +7,7 @@
 //! - `layer`: one pass over a layer, for code that needs its uncompressed bytes as well
 //! - `delegated`: layers that such code verifies
 //! - `layer_tar`: whether engines can unpack a layer
+//! - `referrers`: follows what refers to an image
 //! - `report`: the result
 
 mod blobs;
@@ -15,6 +16,7 @@ mod documents;
 mod follow;
 mod layer;
 pub(crate) mod layer_tar;
+mod referrers;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -36,6 +38,7 @@ pub(crate) use documents::{ManifestNode, Nodes};
 pub use follow::Followed;
 pub(crate) use follow::Parts;
 pub(crate) use layer::{LayerReader, VerifiedLayer};
+pub(crate) use referrers::FollowedReferrers;
 use report::Blame;
 pub use report::{Image, Layer, Report};
 
@@ -233,9 +236,30 @@ impl<'a> Verification<'a> {
         for (blob, _) in &report.unread {
             self.blame.blobs.insert(*blob);
         }
+        self.name_damaged_referrers(&mut report, &images);
         let images = images.into_iter();
         report.images = images.map(|image| Image::new(image, &self.blame)).collect();
         Ok(report)
+    }
+
+    /// Adds a finding for each referrer that something is wrong with, which names the image.
+    fn name_damaged_referrers(&self, report: &mut Report, images: &[Followed]) {
+        let mut named: HashSet<Digest> = HashSet::new();
+        for image in images {
+            for referrer in &image.referrers.referrers {
+                if referrer.blobs.is_disjoint(&self.blame.blobs) || !named.insert(referrer.digest) {
+                    continue;
+                }
+                let reference = image.root.reference.as_ref().map(Reference::familiar);
+                let digest = image.root.descriptor.digest;
+                report.findings.push(Finding {
+                    place: self.blobs.place(&referrer.digest),
+                    problem: Problem::DamagedReferrer {
+                        image: reference.unwrap_or_else(|| digest.to_string()),
+                    },
+                });
+            }
+        }
     }
 
     /// The blobs left to hash.

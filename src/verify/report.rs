@@ -30,7 +30,7 @@ pub struct Image {
     pub platforms: Arc<[Platform]>,
     /// Platforms in its index that are not present.
     pub absent: Arc<[Platform]>,
-    /// Whether there are no errors in what it refers to, nor any that concern all images.
+    /// Whether there are no errors in what it refers to and in what refers to it, nor any that concern all images.
     pub is_good: bool,
 }
 
@@ -39,7 +39,9 @@ impl Image {
     pub(super) fn new(followed: Followed, blame: &Blame) -> Image {
         let (root, parts) = (followed.root, followed.parts);
         Image {
-            is_good: !blame.is_general && parts.blobs.is_disjoint(&blame.blobs),
+            is_good: !blame.is_general
+                && parts.blobs.is_disjoint(&blame.blobs)
+                && !followed.referrers.blobs().any(|blob| blame.blobs.contains(blob)),
             root: root.descriptor.digest,
             reference: root.reference,
             digest: root.digest,

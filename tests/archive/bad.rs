@@ -10,6 +10,7 @@ mod graphs;
 mod names;
 mod provenance;
 mod readers;
+pub mod referrers;
 mod tars;
 
 use std::collections::BTreeSet;
@@ -56,6 +57,7 @@ fn all() -> Vec<Case> {
     cases.extend(names::cases());
     cases.extend(docker_saves::cases());
     cases.extend(readers::cases());
+    cases.extend(referrers::cases());
     cases
 }
 

@@ -7,6 +7,7 @@ mod docker_save;
 mod every_byte;
 mod good;
 mod images;
+mod referrers;
 mod saved;
 mod tar_builder;
 mod uncompressed;

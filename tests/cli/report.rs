@@ -109,7 +109,7 @@ fn a_report_says_what_was_verified() {
 
     | Name | Digest | Evidence | Platforms | Size |
     | --- | --- | --- | --- | --- |
-    | registry.example/team/app:1 | `<app:1>` | verified | linux/amd64, linux/arm64 | 3.2 kB |
+    | registry.example/team/app:1 | `<app:1>` | verified | linux/amd64, linux/arm64 | 3.8 kB |
 
     Evidence verified: the manifest is here and has this digest; config and layers are the ones that it names.
 
@@ -181,7 +181,7 @@ fn a_report_of_something_wrong_is_written_too() {
     **BAD**: 1 error was found. Do not load this.
     | With | sealift <version>, exit code 1 |
     | **error** | layout: blobs/sha256/<app:1 linux/amd64 layer 1>: digest is <digest 2>, expected <app:1 linux/amd64 layer 1> |
-    | registry.example/team/app:1 | `<app:1>` | **has errors** | linux/amd64, linux/arm64 | 3.2 kB |
+    | registry.example/team/app:1 | `<app:1>` | **has errors** | linux/amd64, linux/arm64 | 3.8 kB |
     ");
     let report: Value = serde_json::from_str(&read(&sealift, "report.json")).unwrap();
     assert_eq!((&report["verdict"], &report["exit"]), (&json!("bad"), &json!(1)));
@@ -275,10 +275,16 @@ fn a_report_says_where_images_come_from_and_what_refers_to_them() {
     let sealift = Sealift::new();
     let layout = sealift.path("layout");
     let built = Image::sample("app", "1").build(&layout, "registry.example/app:1");
-    // A signature as cosign stores it, with labels.
+    // A signature as cosign stores it, and an artifact with labels.
     let empty = store(&layout.join("blobs/sha256"), b"{}");
     let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2 });
     let signature = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example", "config": empty, "layers": [empty],
+    });
+    let name = format!("registry.example/app:{}.sig", built.digest.replace(':', "-"));
+    add_entry(&layout, &signature, json!({ "io.containerd.image.name": name }));
+    let chart = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.example", "config": empty, "layers": [empty],
         "annotations": {
@@ -287,8 +293,8 @@ fn a_report_says_where_images_come_from_and_what_refers_to_them() {
             "org.example": "not shown",
         },
     });
-    let name = format!("registry.example/app:{}.sig", built.digest.replace(':', "-"));
-    add_entry(&layout, &signature, json!({ "io.containerd.image.name": name }));
+    let name = json!({ "io.containerd.image.name": "registry.example/chart:1" });
+    add_entry(&layout, &chart, name);
     // The host has the image already.
     sealift
         .run(&[
@@ -344,7 +350,7 @@ fn a_report_says_where_images_come_from_and_what_refers_to_them() {
     | Checks | Digests only: the structure of the archive; digest, size and media type of every blob; that everything that is named is present, and everything that is present is named. Layers were not decompressed, so their diff ids were not verified |
     | attestation | `<digest 4>` | registry.example/app:1, linux/amd64 |
     | attestation | `<digest 5>` | registry.example/app:1, linux/arm64/v8 |
-    | signature | `<digest 3>` | registry.example/app:1 |
+    | signature | `<digest 6>` | registry.example/app:1 |
       - layer `<app:1 linux/amd64 layer 1>`, 1.0 MB, left out
       - layer `<app:1 linux/amd64 layer 2>`, 200 kB, left out
       - layer `<app:1 linux/amd64 layer 3>`, 50.2 kB, left out

@@ -142,6 +142,7 @@ fn unverified<'a>(layout: &'a dyn Layout) -> Candidates<'a> {
                     .unwrap()
                     .into(),
                 provenance: sealift::image::provenance::Provenance::default(),
+                referrers: Default::default(),
             },
             omitted: Default::default(),
             layer_sizes: Default::default(),

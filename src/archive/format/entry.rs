@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CONTAINERD_NAME, FORMAT, FORMAT_VERSION, MADE, NONE, PLATFORMS, PROVENANCE, RECORDED, REF_NAME,
-    REFERENCE, UNCOMPRESSED, is_substitute,
+    REFERENCE, REFERRERS, UNCOMPRESSED, is_substitute,
 };
 use crate::error::Problem;
 use crate::image::provenance::{ManifestOrigin, Origins, Provenance, Substitute};
@@ -29,6 +29,8 @@ pub struct Entry {
     pub uncompressed: BTreeSet<Digest>,
     /// Where its parts came from, as the archive says.
     pub origins: Option<Origins>,
+    /// Digest of the list of its referrers.
+    pub referrers: Option<Digest>,
 }
 
 /// Parses the entries of an `index.json`.
@@ -139,6 +141,7 @@ impl Entry {
             is_unproven: false,
             uncompressed: BTreeSet::new(),
             origins: None,
+            referrers: None,
         };
         let annotations = &entry.descriptor.annotations;
         for key in [REFERENCE, CONTAINERD_NAME, REF_NAME] {
@@ -194,6 +197,8 @@ impl Entry {
         entry.substitute = entry
             .substitute
             .filter(|substitute| substitute.recorded != Some(root));
+        let list = annotations.get(REFERRERS);
+        entry.referrers = list.map(|text| digest(REFERRERS, text)).transpose()?;
         let layers = annotations
             .get(UNCOMPRESSED)
             .into_iter()

@@ -4,10 +4,12 @@
 //! - [`manifest_json`]: compares `manifest.json`, which a bare `docker load` reads, with `index.json`
 //! - [`omitted`]: refuses false declarations of layers that are left out
 //! - [`recorded`]: refuses recorded digests that belong to other images in the archive
+//! - [`referrers`]: follows what refers to the images
 
 mod manifest_json;
 mod omitted;
 mod recorded;
+mod referrers;
 
 use super::format::{Entry, digest_of_path};
 use super::layout::Layout;
@@ -72,6 +74,7 @@ pub(crate) fn verify_beside(
         interrupt.check()?;
         images.push(verification.follow(Root::from(entry)));
     }
+    referrers::follow(&mut verification, layout, &mut images);
     omitted::check(&mut verification, layout);
     recorded::check(&mut verification, layout, &images);
     manifest_json::check(&mut verification, layout, &images);

@@ -249,6 +249,7 @@ fn resolve(
         (moved.full(), own.cloned().unwrap_or(PlatformSelection::Present))
     });
     let options = save::Options {
+        referrers: save::ReferrerSelection::None,
         platforms: asking.platforms.cloned(),
         platforms_of: platforms_of.collect(),
         keep_going: true,

@@ -63,6 +63,7 @@ impl Resolving<'_> {
     pub fn lock(&self, files: &[Listed], path: &Path, table_args: TableArgs) -> Result<(), Failure> {
         let references = references(files)?;
         let options = save::Options {
+            referrers: save::ReferrerSelection::None,
             platforms: self.platforms.cloned(),
             platforms_of: lists::platforms(files),
             keep_going: true,

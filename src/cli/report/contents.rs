@@ -155,16 +155,18 @@ pub fn contents(layout: &dyn Layout) -> (Vec<Contents>, BTreeSet<Reference>) {
         if !known.insert(root) {
             continue;
         }
-        let Ok(graph) = graphs.of(entry) else {
+        let Ok(named) = graphs.named(entry) else {
             continue;
         };
-        references.extend(referring(&graph));
-        let named = NamedImage {
-            reference: entry.reference.clone(),
-            bare_tag: entry.bare_tag.clone(),
-            provenance: layout.provenance(entry, &graph),
-            graph,
-        };
+        references.extend(referring(&named.graph));
+        references.extend(named.referrers.iter().map(|referrer| Reference {
+            kind: match referrer.tag.as_deref().and_then(Referrer::of_tag) {
+                Some((kind, _)) => kind.into(),
+                None => referrer.told_type().into(),
+            },
+            digest: referrer.digest(),
+            subject: referrer.subject,
+        }));
         images.push(Contents::of(layout, &named));
     }
     (images, references)
@@ -178,11 +180,10 @@ fn referring(graph: &Graph) -> impl Iterator<Item = Reference> {
         .iter()
         .map(|image| (image.descriptor.digest, &image.manifest.raw));
     let referrers = indexes.chain(manifests).filter_map(|(digest, raw)| {
-        let referrer = Referrer::of(raw)?;
         Some(Reference {
-            kind: referrer.artifact_type.unwrap_or_else(|| "unknown".into()),
+            subject: Referrer::subject(raw)?,
+            kind: Referrer::artifact_type(raw).unwrap_or_else(|| "unknown".into()),
             digest,
-            subject: referrer.subject,
         })
     });
     let attestations = graph.images.iter().filter_map(|image| {

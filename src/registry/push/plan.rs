@@ -7,7 +7,7 @@ use super::Destination;
 use super::content::Details;
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::image::provenance::Evidence;
-use crate::image::{Graph, Image, NamedImage, names};
+use crate::image::{Graph, Image, NamedImage, names, referrers};
 use crate::load::chosen::{self, Chosen};
 use crate::load::{
     Candidate, Candidates, Change, DigestStatus, Inventory, LoadOptions, Obstacle, Plan, PlannedImage,
@@ -118,6 +118,8 @@ fn reduce(image: &mut Chosen) -> Result<()> {
         images: vec![only],
         absent: Vec::new(),
     });
+    let kept = referrers::within(image.named.referrers.iter(), &image.named.graph);
+    image.named.referrers = kept;
     Ok(())
 }
 
