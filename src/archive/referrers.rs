@@ -2,7 +2,8 @@
 //!
 //! - containerd and Docker 29: an entry for each, annotated with the digest of its subject
 //! - oras: entries without a name, or an index without a name over them; in a folder also the index that a registry
-//!   without an API has, under its tag `sha256-<hex>`
+//!   without an API has, under its tag `sha256-<hex>`, and manifests of an image's index to which something refers,
+//!   without a name
 //! - regctl, skopeo: that index, and cosign's tags, such as `sha256-<hex>.sig`
 //! - `cosign save`: entries with an annotation `kind`
 //!
@@ -66,6 +67,21 @@ impl LayoutReferrers {
             return found;
         }
         let reader = Reader { blob, is_own };
+        let mut taken = found.claim(&reader, entries);
+        if !is_own {
+            taken.extend(reader.inside_others(entries));
+        }
+        let mut at = 0;
+        entries.retain(|entry| {
+            at += 1;
+            !taken.contains(&(at - 1)) || has_own_name(entry)
+        });
+        found
+    }
+
+    /// Gives the places of those entries that refer to something in the layout.
+    fn claim(&mut self, reader: &Reader<'_>, entries: &[Entry]) -> HashSet<usize> {
+        let mut taken: HashSet<usize> = HashSet::new();
         let claims: Vec<Option<Claim>> = entries.iter().map(|entry| reader.claim(entry)).collect();
         let images = entries.iter().zip(&claims);
         let images: Vec<&Descriptor> = images
@@ -73,11 +89,10 @@ impl LayoutReferrers {
             .map(|(entry, _)| &entry.descriptor)
             .collect();
         if claims.iter().all(Option::is_none) || images.is_empty() {
-            return found;
+            return taken;
         }
         let mut here = reader.reachable(images.into_iter());
         let root = cosign_root(entries);
-        let mut taken: HashSet<usize> = HashSet::new();
         for _ in 0..=MAX_REFERRER_DEPTH {
             let before = taken.len();
             for (at, (entry, claim)) in entries.iter().zip(&claims).enumerate() {
@@ -92,20 +107,15 @@ impl LayoutReferrers {
                     continue;
                 }
                 here.extend(listed.iter().map(|one| one.descriptor.digest));
-                found.listed.extend(listed);
-                found.lists.extend(list);
+                self.listed.extend(listed);
+                self.lists.extend(list);
                 taken.insert(at);
             }
             if taken.len() == before {
                 break;
             }
         }
-        let mut at = 0;
-        entries.retain(|entry| {
-            at += 1;
-            !taken.contains(&(at - 1)) || has_own_name(entry)
-        });
-        found
+        taken
     }
 
     /// What is listed for each manifest.
@@ -285,6 +295,47 @@ impl Reader<'_> {
             .filter_map(|layer| subjects((self.blob)(&layer.digest)?))
             .flatten()
             .find(|digest| here.contains(digest))
+    }
+
+    /// The places of entries without a name whose manifest the index of another entry contains.
+    fn inside_others(&self, entries: &[Entry]) -> HashSet<usize> {
+        let mut unnamed: HashMap<Digest, Vec<usize>> = HashMap::new();
+        for (at, entry) in entries.iter().enumerate() {
+            let is_named = entry.reference.is_some() || entry.bare_tag.is_some();
+            if !is_named && entry.substitute.is_none() {
+                unnamed.entry(entry.descriptor.digest).or_default().push(at);
+            }
+        }
+        let mut inside = HashSet::new();
+        // Nothing has been hashed yet: two indexes may each claim to contain the other. Of those the first stays.
+        let mut read = HashSet::new();
+        for (at, root) in entries.iter().enumerate() {
+            let mut level = vec![root.descriptor.bare()];
+            for _ in 0..=MAX_DEPTH {
+                let is_over = read.len().saturating_add(level.len()) > MAX_ALL_DESCRIPTORS;
+                if unnamed.is_empty() || is_over || inside.contains(&at) {
+                    break;
+                }
+                level = self.children(&level, &mut read);
+                let found = level
+                    .iter()
+                    .filter(|child| child.digest != root.descriptor.digest);
+                inside.extend(found.filter_map(|child| unnamed.get(&child.digest)).flatten());
+            }
+        }
+        inside
+    }
+
+    /// What those of these that are indexes contain, as far as they were not read before.
+    fn children(&self, level: &[Descriptor], read: &mut HashSet<Digest>) -> Vec<Descriptor> {
+        let indexes = level.iter().filter(|one| one.media_type.kind() == Kind::Index);
+        let unread: Vec<&Descriptor> = indexes.filter(|one| read.insert(one.digest)).collect();
+        let documents = unread.into_iter().filter_map(|one| self.document(one));
+        let children = documents.map(|document| match document {
+            Document::Index(index) => index.manifests.iter().map(Descriptor::bare).collect(),
+            Document::Manifest(_) => Vec::new(),
+        });
+        children.flatten().collect()
     }
 
     /// The digests of these manifests and indexes, and of those below.

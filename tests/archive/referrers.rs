@@ -305,6 +305,85 @@ fn an_artifact_with_a_name_is_a_referrer_and_itself() {
     assert_eq!(found, (vec![], 2, 1));
 }
 
+/// The names and digests of the images of an archive whose `index.json` has these entries.
+fn listed(files: &[(String, Vec<u8>)], entries: &[Value]) -> Vec<(Option<String>, String)> {
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": crate::images::OCI_INDEX, "manifests": entries,
+    });
+    let marker = br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec();
+    let ends = [
+        ("oci-layout".to_owned(), marker),
+        ("index.json".to_owned(), index.to_string().into_bytes()),
+    ];
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tar = TarBuilder::default().files(files).files(&ends).end();
+    std::fs::write(file.path(), tar).unwrap();
+    let layout = open(file.path()).unwrap();
+    let entries = layout.entries().iter().map(|entry| {
+        let name = entry.reference.as_ref().map(ToString::to_string);
+        (name, entry.descriptor.digest.to_string())
+    });
+    entries.collect()
+}
+
+/// As `oras cp -r` lists manifests of an index to which something refers.
+#[test]
+fn an_entry_that_the_index_of_another_contains_is_an_image_only_if_it_has_a_name() {
+    let (sample, index) = Sample::plain().wrap(&[]);
+    let root = sample.index["manifests"][0].clone();
+    let mut child = subject(&sample);
+    let files = [&sample.blobs()[..], &[index]].concat();
+    let digest = |entry: &Value| entry["digest"].as_str().unwrap().to_owned();
+    let image = (Some("app:1".to_owned()), digest(&root));
+
+    for entries in [[root.clone(), child.clone()], [child.clone(), root.clone()]] {
+        assert_eq!(listed(&files, &entries), std::slice::from_ref(&image));
+    }
+    let mut nameless = root.clone();
+    nameless.as_object_mut().unwrap().remove("annotations");
+    assert_eq!(
+        listed(&files, &[child.clone(), nameless]),
+        [(None, digest(&root))]
+    );
+    child["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "example.com/child:1"});
+    let named = (Some("example.com/child:1".to_owned()), digest(&child));
+    assert_eq!(listed(&files, &[root, child]), [image, named]);
+}
+
+/// Their digests are not theirs, which is only found out later.
+#[test]
+fn of_indexes_that_contain_each_other_one_stays() {
+    let [one, other, third] =
+        [b"1", b"2", b"3"].map(|text| crate::images::descriptor(crate::images::OCI_INDEX, text));
+    let cycle = [(&one, &other), (&other, &third), (&third, &one)];
+    let bytes = cycle.map(|(_, child)| {
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": crate::images::OCI_INDEX, "manifests": [child],
+        });
+        index.to_string().into_bytes()
+    });
+    let path = |entry: &Value| {
+        entry["digest"]
+            .as_str()
+            .unwrap()
+            .replacen("sha256:", "blobs/sha256/", 1)
+    };
+    let files: Vec<(String, Vec<u8>)> = cycle
+        .iter()
+        .zip(bytes)
+        .map(|((entry, _), bytes)| (path(entry), bytes))
+        .collect();
+    for entries in [
+        [&one, &other, &third],
+        [&other, &one, &third],
+        [&third, &other, &one],
+    ] {
+        let entries = entries.map(Clone::clone);
+        let first = entries[0]["digest"].as_str().unwrap().to_owned();
+        assert_eq!(listed(&files, &entries), [(None, first)]);
+    }
+}
+
 #[test]
 fn what_does_not_refer_to_its_subject_is_told() {
     let other = crate::images::descriptor(crate::images::OCI_MANIFEST, b"another image");
