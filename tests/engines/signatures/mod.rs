@@ -5,9 +5,13 @@
 //! signed.rs     the registry in which the tools sign it, once for all tests
 //! verifiers.rs  the tools that check
 //! source.rs     what the tools say where they signed, and of copies that they made
+//! tree.rs       what refers to an image in a registry
+//! archives.rs   archives that tools wrote, as sources
 //! ```
 
+mod archives;
 mod cases;
 mod signed;
 mod source;
+mod tree;
 mod verifiers;
