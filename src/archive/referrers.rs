@@ -9,13 +9,15 @@
 //!
 //! An entry whose subject is not in the archive stays what it is: an image or artifact.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::format::{Entry, REFERRERS, SUBJECT, TAG};
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH};
 use crate::image::referrers::{ListedReferrer, MAX_REFERRER_DEPTH};
 use crate::oci::{
-    Descriptor, Digest, Document, Index, Kind, MAX_METADATA, Manifest, Reference, Referrer, json,
+    Descriptor, Digest, Document, Index, Kind, MAX_METADATA, MediaType, Reference, Referrer, json,
 };
 
 /// The annotation of `cosign save`.
@@ -66,7 +68,14 @@ impl LayoutReferrers {
         if entries.len() < 2 {
             return found;
         }
-        let reader = Reader { blob, is_own };
+        let reader = Reader {
+            blob,
+            is_own,
+            contents: RefCell::default(),
+            lists: RefCell::default(),
+            contained: RefCell::default(),
+            listed: Cell::default(),
+        };
         let mut taken = found.claim(&reader, entries);
         if !is_own {
             taken.extend(reader.inside_others(entries));
@@ -169,6 +178,23 @@ fn cosign_root(entries: &[Entry]) -> Option<Digest> {
 struct Reader<'a> {
     blob: &'a dyn Fn(&Digest) -> Option<Vec<u8>>,
     is_own: bool,
+    /// What contents say, by digest and media type.
+    contents: RefCell<HashMap<(Digest, MediaType), Option<Content>>>,
+    /// What lists of referrers list.
+    lists: RefCell<HashMap<Digest, Option<Rc<[Descriptor]>>>>,
+    /// What signatures and attestations are about.
+    contained: RefCell<HashMap<Digest, Rc<[Digest]>>>,
+    /// How many referrers all entries list.
+    listed: Cell<usize>,
+}
+
+/// What a manifest or index says of referrers.
+#[derive(Clone)]
+enum Content {
+    /// It refers to this.
+    Refers(Digest),
+    /// It only lists referrers.
+    Lists(Rc<[ListedReferrer]>),
 }
 
 impl Reader<'_> {
@@ -214,34 +240,71 @@ impl Reader<'_> {
         if tag.is_some() && self.is_own || entry.reference.is_some() && tag.is_none() {
             return None;
         }
-        let bytes = match descriptor.media_type.is_document() && descriptor.size <= MAX_METADATA {
-            true => (self.blob)(&descriptor.digest)?,
-            false => return None,
-        };
+        match self.content(descriptor)? {
+            Content::Refers(subject) => one(subject, None),
+            Content::Lists(listed) if tag.is_none() => self.listed(&listed, descriptor.digest),
+            Content::Lists(_) => None,
+        }
+    }
+
+    /// What the content of an entry says. Many entries may have the same, which is read once.
+    fn content(&self, descriptor: &Descriptor) -> Option<Content> {
+        let key = (descriptor.digest, descriptor.media_type.clone());
+        let known = self.contents.borrow().get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let content = self.read_content(descriptor);
+            self.contents.borrow_mut().insert(key, content.clone());
+            content
+        })
+    }
+
+    fn read_content(&self, descriptor: &Descriptor) -> Option<Content> {
+        if !descriptor.media_type.is_document() || descriptor.size > MAX_METADATA {
+            return None;
+        }
+        let bytes = (self.blob)(&descriptor.digest)?;
         if let Some(subject) = Referrer::subject(&bytes) {
-            return one(subject, None);
+            return Some(Content::Refers(subject));
         }
         match Document::parse(&descriptor.media_type, bytes).ok()? {
-            Document::Index(index) if tag.is_none() => self.nested(descriptor, &index),
-            _ => None,
+            Document::Index(index) => self.nested(&index).map(|listed| Content::Lists(listed.into())),
+            Document::Manifest(_) => None,
         }
+    }
+
+    /// A claim on all of these, unless all entries together would have too many.
+    fn listed(&self, listed: &[ListedReferrer], list: Digest) -> Option<Claim> {
+        let count = self.listed.get().saturating_add(listed.len());
+        self.listed.set(count);
+        (count <= MAX_ALL_DESCRIPTORS).then(|| Claim::Referrers(listed.to_vec(), Some(list)))
     }
 
     /// The index under the tag of a list of referrers.
     fn list(&self, descriptor: &Descriptor, subject: Digest) -> Option<Claim> {
-        let Document::Index(index) = self.document(descriptor)? else {
-            return None;
-        };
-        let listed = index.manifests.iter().map(|child| ListedReferrer {
+        let known = self.lists.borrow().get(&descriptor.digest).cloned();
+        let children = known.unwrap_or_else(|| {
+            let children = match self.document(descriptor) {
+                Some(Document::Index(index)) => Some(index.manifests.iter().map(Descriptor::bare).collect()),
+                _ => None,
+            };
+            self.lists
+                .borrow_mut()
+                .insert(descriptor.digest, children.clone());
+            children
+        })?;
+        let listed = children.iter().map(|child| ListedReferrer {
             subject,
-            descriptor: child.bare(),
+            descriptor: child.clone(),
             tag: None,
         });
-        Some(Claim::Referrers(listed.collect(), Some(descriptor.digest)))
+        match self.listed.get().saturating_add(children.len()) > MAX_ALL_DESCRIPTORS {
+            true => None,
+            false => self.listed(&listed.collect::<Vec<_>>(), descriptor.digest),
+        }
     }
 
-    /// An index without a name, all of whose manifests refer to something.
-    fn nested(&self, descriptor: &Descriptor, index: &Index) -> Option<Claim> {
+    /// What an index lists, if all of its manifests refer to something.
+    fn nested(&self, index: &Index) -> Option<Vec<ListedReferrer>> {
         let listed = index.manifests.iter().map(|child| {
             let marked = child.annotations.get(SUBJECT).map(|subject| subject.parse().ok());
             let tag = child.annotations.get(TAG).cloned();
@@ -261,8 +324,7 @@ impl Reader<'_> {
             })
         });
         let listed: Option<Vec<ListedReferrer>> = listed.collect();
-        let listed = listed.filter(|listed| !listed.is_empty())?;
-        Some(Claim::Referrers(listed, Some(descriptor.digest)))
+        listed.filter(|listed| !listed.is_empty())
     }
 
     /// A referrer of `cosign save`. It does not say what it refers to: what it contains does, or else it is for the image
@@ -274,11 +336,12 @@ impl Reader<'_> {
         here: &HashSet<Digest>,
         root: Option<Digest>,
     ) -> Vec<ListedReferrer> {
-        let contained = match self.document(&entry.descriptor) {
-            Some(Document::Manifest(manifest)) => self.contained(&manifest, here),
-            _ => None,
-        };
-        let subject = contained.or(root);
+        let contained = self.contained(&entry.descriptor);
+        let subject = contained
+            .iter()
+            .find(|digest| here.contains(digest))
+            .copied()
+            .or(root);
         let listed = subject.map(|subject| ListedReferrer {
             subject,
             descriptor: entry.descriptor.bare(),
@@ -287,14 +350,22 @@ impl Reader<'_> {
         listed.into_iter().collect()
     }
 
-    /// The digest of something in the layout in the layers of a signature or attestation.
-    fn contained(&self, manifest: &Manifest, here: &HashSet<Digest>) -> Option<Digest> {
-        let layers = manifest.layers.iter().take(MAX_LAYERS);
-        let small = layers.filter(|layer| layer.size <= MAX_LAYER);
-        small
-            .filter_map(|layer| subjects((self.blob)(&layer.digest)?))
-            .flatten()
-            .find(|digest| here.contains(digest))
+    /// The digests that the layers of a signature or attestation are about.
+    fn contained(&self, descriptor: &Descriptor) -> Rc<[Digest]> {
+        let known = self.contained.borrow().get(&descriptor.digest).cloned();
+        known.unwrap_or_else(|| {
+            let layers = match self.document(descriptor) {
+                Some(Document::Manifest(manifest)) => manifest.layers,
+                _ => Vec::new(),
+            };
+            let layers = layers.iter().take(MAX_LAYERS);
+            let small = layers.filter(|layer| layer.size <= MAX_LAYER);
+            let contained = small.filter_map(|layer| subjects((self.blob)(&layer.digest)?));
+            let contained: Rc<[Digest]> = contained.flatten().collect();
+            let mut all = self.contained.borrow_mut();
+            all.insert(descriptor.digest, Rc::clone(&contained));
+            contained
+        })
     }
 
     /// The places of entries without a name whose manifest the index of another entry contains.
@@ -345,7 +416,10 @@ impl Reader<'_> {
         for _ in 0..=MAX_DEPTH {
             let mut next = Vec::new();
             for descriptor in level {
-                let is_new = (self.blob)(&descriptor.digest).is_some() && here.insert(descriptor.digest);
+                let is_new = !here.contains(&descriptor.digest) && (self.blob)(&descriptor.digest).is_some();
+                if is_new {
+                    here.insert(descriptor.digest);
+                }
                 if !is_new || descriptor.media_type.kind() != Kind::Index {
                     continue;
                 }
