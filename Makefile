@@ -45,7 +45,8 @@ bench: ## speed and memory beside skopeo's and a plain hash, on one machine in o
 fuzz: ## every fuzz target for a minute (needs cargo-fuzz; stable Rust will do)
 	mkdir -p fuzz/corpus/archive
 	find testdata/bad -name '*.tar' -size -40k -exec cp -n {} fuzz/corpus/archive/ \;
-	for target in reference challenge documents archive image_list inventory tar_split repositories ssh_signature; do \
+	for target in reference challenge documents archive image_list inventory tar_split repositories ssh_signature \
+		signature policy; do \
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=60 -max_len=40000 || exit 1; \
 	done
 

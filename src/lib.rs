@@ -63,7 +63,7 @@
 //!
 //! From the bottom up; no module uses a later one of this list:
 //!
-//! - [`escape`]: how text from outside is printed; [`size`], [`date`]: how sizes and dates are
+//! - [`escape`]: how text from outside is printed; [`size`], [`date`]: how sizes and dates are; `yaml`: YAML as trees
 //! - [`oci`]: digests, descriptors, manifests, configs, references, platforms; pure
 //! - [`error`]: errors with their kinds and hints, and findings as data; [`html`]: pages for people
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
@@ -129,12 +129,9 @@ pub mod size;
 pub mod source;
 pub mod store;
 pub mod transfer;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "policies, which come next, check signatures")
-)]
 pub mod trust;
 pub mod verify;
 mod workers;
+mod yaml;
 
 pub use error::{Error, ErrorKind, Finding, Hint, Place, Problem, Result};

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The modules from the bottom up. A module imports those of earlier lines only; two of one line never each other.
 const LAYERS: &[&[&str]] = &[
-    &["date", "escape", "size"],
+    &["date", "escape", "size", "yaml"],
     &["oci"],
     &["error", "html"],
     &[

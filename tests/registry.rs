@@ -1,19 +1,27 @@
-//! The registry source against a real registry, CNCF distribution 2.8, with images that skopeo pushed.
+//! The registry source and target against a real registry, CNCF distribution 2.8: with images that skopeo pushed, and with
+//! signed ones of an archive.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
 
 #[macro_use]
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sealift::archive;
 use sealift::error::Remedy;
+use sealift::image::referrers::ReferrerKind;
 use sealift::interrupt::Interrupt;
+use sealift::load::{self, Change, LoadOptions, Outcome, Report};
 use sealift::oci::{Descriptor, Document, PlatformSelection, Reference};
 use sealift::progress::Silent;
-use sealift::registry::{ClientCertificate, Credential, Credentials, Options, RegistrySource, Secret};
+use sealift::registry::{
+    ClientCertificate, Credential, Credentials, Options, RegistrySource, RegistryTarget, Secret,
+};
 use sealift::retry::Retry;
 use sealift::source::Source;
 use sealift::{Error, ErrorKind};
@@ -248,4 +256,103 @@ fn a_registry_that_comes_back_is_asked_again() {
         asking.join().unwrap()
     });
     assert_eq!(again.unwrap().digest.to_string(), built.digest);
+}
+
+/// Pushes an archive of signed images below `mirror`.
+fn push_signed(registry: &Registry, name: &str) -> Report {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/signatures/archives");
+    let archive = archive::open(
+        &[folder.join(format!("{name}.tar.gz"))],
+        &archive::Options::default(),
+    );
+    let destination = format!("{}/mirror", registry.address()).parse().unwrap();
+    let target = RegistryTarget::new(
+        destination,
+        false,
+        options(),
+        Arc::new(Silent),
+        Interrupt::default(),
+    );
+    let outcome = load::load(
+        &target.unwrap(),
+        &[archive.unwrap()],
+        &LoadOptions::default(),
+        &mut (),
+        &Silent,
+        &Interrupt::default(),
+    );
+    match outcome.unwrap() {
+        Outcome::Loaded(report) => report,
+        Outcome::Planned(plan) => panic!("{plan}"),
+    }
+}
+
+#[test]
+fn what_refers_to_an_image_is_found_in_the_registry() {
+    let mut registry = Registry::start();
+    let report = push_signed(&registry, "r1");
+    assert_eq!(report.failure(), None, "{:?}", report.images);
+    let shown = report.images[0].referrers.shown.clone();
+    assert_eq!(shown.values().sum::<usize>(), 12, "{shown:?}");
+    assert!(shown[&ReferrerKind::Signature] > 0 && shown[&ReferrerKind::Sbom] > 0);
+    // Each manifest's list, of which the archive's own list is the source.
+    let list = archive_list("r1");
+    let mut lists: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for entry in list["manifests"].as_array().unwrap() {
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let annotations = &entry["annotations"];
+        let digest = text(&entry["digest"]);
+        if let Some(tag) = annotations["dev.sealift.tag"].as_str() {
+            assert_eq!(registry.digest_of(&format!("mirror/acme/app:{tag}")), digest);
+            continue;
+        }
+        let subject = text(&annotations["io.containerd.manifest.subject"]);
+        let entry = (digest, text(&entry["artifactType"]));
+        lists.entry(subject).or_default().push(entry);
+    }
+    assert_eq!(lists.len(), 5);
+    for (subject, mut expected) in lists {
+        let tag = subject.replace(':', "-");
+        let raw = registry.raw(&format!("mirror/acme/app:{tag}"));
+        let list: serde_json::Value = serde_json::from_str(&raw).unwrap();
+        let entries = list["manifests"].as_array().unwrap().iter();
+        let found: Vec<_> = entries
+            .map(|entry| {
+                let text = |key: &str| entry[key].as_str().unwrap().to_owned();
+                (text("digest"), text("artifactType"))
+            })
+            .collect();
+        expected.sort();
+        assert_eq!(found, expected, "{subject}");
+    }
+    registry.forget_requests();
+    let again = push_signed(&registry, "r1");
+    assert_eq!((again.sent, again.changed()), (0, false));
+    assert_eq!(again.images[0].change, Change::Unchanged);
+    assert_eq!(again.images[0].referrers.shown, shown);
+    let asked = registry.requests();
+    let changes = asked
+        .iter()
+        .filter(|one| !["GET", "HEAD"].contains(&one.method.as_str()));
+    assert_eq!(changes.count(), 0);
+}
+
+/// The list of referrers of an archive's only image.
+fn archive_list(name: &str) -> serde_json::Value {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/signatures/archives/{name}.tar.gz"));
+    let file = std::fs::File::open(path).unwrap();
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for entry in tar.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        files.insert(name, bytes);
+    }
+    let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let digest = index["manifests"][0]["annotations"]["dev.sealift.referrers"].as_str();
+    let path = format!("blobs/{}", digest.unwrap().replace(':', "/"));
+    serde_json::from_slice(&files[&path]).unwrap()
 }

@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::referrers::LayoutReferrers;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
-use crate::image::referrers::{ListedReferrer, ReferrerGraph, ReferrerWalk};
+use crate::image::referrers::{ListedReferrer, ReferrerGraph, ReferrerWalk, StrayReason};
 use crate::image::{Documents, Graph, NamedImage};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
@@ -118,7 +118,11 @@ impl<'a> Graphs<'a> {
             walk.add(read)?;
         }
         let found = walk.finish();
-        if let Some(stray) = found.strays.iter().find(|stray| stray.is_missing) {
+        if let Some(stray) = found
+            .strays
+            .iter()
+            .find(|stray| stray.reason == StrayReason::Missing)
+        {
             let place = Place::blob(stray.digest).within(layout.label());
             return Err(Error::refused(place, Problem::Missing));
         }

@@ -1,9 +1,10 @@
 //! What `sealift load` prints after a load.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use sealift::escape::Escaped;
 use sealift::image::names;
+use sealift::image::referrers::{self, ReferrerKind};
 use sealift::load::{Change, Obstacle, Platforms, Report};
 use sealift::oci::Reference;
 
@@ -72,6 +73,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
     }
     if !output.is_quiet() {
         note_undigested(output, report);
+        note_dropped(output, report);
     }
     let pushed = report
         .images
@@ -115,6 +117,55 @@ fn note_undigested(output: &Output, report: &Report) {
     for (reason, names) in reasons {
         output.note(&format!("no digest: {}: {reason}", first_names(&names)));
     }
+}
+
+/// Notes which signatures and the like an engine has no place for. What a registry refuses is an obstacle.
+fn note_dropped(output: &Output, report: &Report) {
+    type Dropped<'r> = (&'r str, BTreeMap<ReferrerKind, usize>, Vec<&'r Reference>);
+    let mut reasons: Vec<Dropped<'_>> = Vec::new();
+    let mut counted = HashSet::new();
+    for image in report.images.iter().filter(|image| image.obstacles.is_empty()) {
+        // Names of one image have the same ones.
+        let is_new = counted.insert((image.digest, image.image_id));
+        for dropped in &image.referrers.dropped {
+            let at = reasons.iter().position(|(reason, ..)| *reason == dropped.reason);
+            let at = at.unwrap_or_else(|| {
+                reasons.push((&dropped.reason, BTreeMap::new(), Vec::new()));
+                reasons.len() - 1
+            });
+            let Some((_, counts, names)) = reasons.get_mut(at) else {
+                continue;
+            };
+            if is_new {
+                *counts.entry(dropped.kind).or_default() += dropped.count;
+            }
+            if names.last() != Some(&&image.name) {
+                names.push(&image.name);
+            }
+        }
+    }
+    for (reason, counts, names) in reasons {
+        output.note(&format!(
+            "not kept: {} of {}: {reason}",
+            referrers::count(counts),
+            first_names(&names)
+        ));
+    }
+}
+
+/// The signatures and the like that the target shows.
+fn shown_referrers(report: &Report) -> BTreeMap<ReferrerKind, usize> {
+    let mut counts = BTreeMap::new();
+    let mut counted = HashSet::new();
+    for image in &report.images {
+        let repository = image.name.repository().full();
+        if counted.insert((repository, image.digest, image.image_id)) {
+            for (kind, count) in &image.referrers.shown {
+                *counts.entry(*kind).or_default() += count;
+            }
+        }
+    }
+    counts
 }
 
 /// Reports obstacles, each one once with the names that it concerns.
@@ -213,8 +264,13 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
         count if count < rows.len() => format!("{} with {} names", names::count(count, "image"), rows.len()),
         count => names::count(count, "image"),
     };
+    let shown = shown_referrers(report);
+    let with = match shown.is_empty() {
+        true => String::new(),
+        false => format!(", with {}", referrers::count(shown)),
+    };
     output.line(format_args!(
-        "{images} in {}, {} sent",
+        "{images} in {}{with}, {} sent",
         report.target,
         Size(report.sent)
     ))

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use sealift::archive::signature;
 use sealift::archive::writer::{self, Inputs};
 use sealift::docker::{self, switch::Switch};
 use sealift::error::{ErrorKind, NewFile, Remedy};
@@ -16,7 +17,7 @@ use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::progress::Progress;
 use sealift::retry::Retry;
-use sealift::save::{self, Forecast};
+use sealift::save::{self, Forecast, ReferrerSelection};
 use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
@@ -27,6 +28,7 @@ use super::lists::{self, ListArgs, Listed, all_of};
 use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
 use super::saved::{self, by_id, without_a_name};
+use super::sign::SignArgs;
 use super::size;
 use super::table::TableArgs;
 
@@ -50,11 +52,12 @@ Examples:
   sealift save --lock images.lock --locked -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
+  sealift save httpd:2.4 -o images.tar --sign ~/.ssh/id_ed25519    # into images.tar.sig
   sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
   sudo sealift save --from docker --all --dry-run -o everything.tar
 
 The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it separately and \
-give it to `load --expect`.")]
+give it to `load --expect`. A signature, which `--sign` makes, pins it as well: `load --allowed-signers` demands one.")]
 pub struct Save {
     /// Images to save, named as in `docker pull`
     ///
@@ -105,6 +108,18 @@ pub struct Save {
     /// --keep-going or --all, they are skipped.
     #[arg(long = "for", value_name = "ENGINE", value_enum)]
     target: Option<For>,
+    /// Which signatures, SBOMs and attestations to save with the images
+    ///
+    /// Those of the index and of each platform that is saved, with the tags of cosign, and what refers to those in turn.
+    /// Attestations of buildkit, which are in the index, are always saved.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Which::All)]
+    referrers: Which,
+    /// Refuse images that are not signed (exit code 6)
+    ///
+    /// A signature of cosign or notation is required, of the index or of each platform that is saved. It is not checked.
+    /// With --keep-going or --all, images without one are skipped.
+    #[arg(long)]
+    require_signed: bool,
     /// Leave out the layers that a host has, by its inventory; repeatable
     ///
     /// `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and `load` refuses it where
@@ -137,6 +152,8 @@ pub struct Save {
     /// It must be of this version, for linux/amd64 or linux/arm64.
     #[arg(long, value_name = "FILE", requires = "with_installer")]
     executable: Vec<PathBuf>,
+    #[command(flatten)]
+    sign: SignArgs,
     /// Start again instead of resuming an interrupted save
     ///
     /// If this save is interrupted, nothing is left of it.
@@ -168,6 +185,27 @@ enum For {
     Crio,
 }
 
+/// What is saved of what refers to images.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// All of them
+    All,
+    /// Signatures only
+    Signatures,
+    /// None
+    None,
+}
+
+impl From<Which> for ReferrerSelection {
+    fn from(which: Which) -> ReferrerSelection {
+        match which {
+            Which::All => ReferrerSelection::All,
+            Which::Signatures => ReferrerSelection::Signatures,
+            Which::None => ReferrerSelection::None,
+        }
+    }
+}
+
 /// Names of standard output, on which no report may be printed then.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
@@ -177,6 +215,13 @@ impl Save {
         let to_stdout = STDOUT.iter().any(|name| self.output == Path::new(name));
         let mut stdout = std::io::stdout();
         let installer = self.installer()?;
+        if self.require_signed && self.referrers == Which::None {
+            return Err(Error::Usage {
+                message: "--require-signed cannot be kept with --referrers none".into(),
+                hint: Some("--referrers signatures saves no more than signatures".into()),
+            }
+            .into());
+        }
         if to_stdout {
             if !self.dry_run {
                 may_take_an_archive(&stdout, output)?;
@@ -205,6 +250,10 @@ impl Save {
                 }
             }
         }
+        let mut inputs = self.inputs();
+        self.sign.key().into_iter().for_each(|key| inputs.add_path(key));
+        let file = Some(self.output.as_path()).filter(|_| !to_stdout);
+        let sign = self.sign.signing(file, &inputs)?;
         let have = self.have(output)?;
         let lists = self.lists(output)?;
         let named = self.named(&lists)?;
@@ -236,6 +285,9 @@ impl Save {
             keep_going: self.keep_going || self.all && !self.rebuild.requires_proof(),
             have,
             for_other_stores: self.target.is_some(),
+            referrers: self.referrers.into(),
+            requires_signature: self.require_signed,
+            sign,
             beside: installer.as_ref().map_or(Ok(0), Installer::size)?,
             jobs: self
                 .jobs
@@ -292,6 +344,9 @@ impl Save {
             false => self.table.width(std::io::stdout()),
         };
         let failure = report.print(output, width)?;
+        if !self.dry_run && summary.signature.is_none() && !to_stdout {
+            self.warn_of_signature(&summary.digest, output);
+        }
         if !self.dry_run
             && !self.with_installer
             && let Ok(Some(script)) = installer::outdated(&self.output, &summary.files, &summary.digest)
@@ -313,6 +368,19 @@ impl Save {
             inputs.add_path(path);
         }
         inputs
+    }
+
+    /// Warns of a signature that is beside the archive and of another one.
+    fn warn_of_signature(&self, digest: &Digest, output: &Output) {
+        if let Some(file) = signature::file_of(&self.output)
+            && signature::is_of_another(&file, digest)
+        {
+            let file = file.display();
+            output.warn(&format!(
+                "{file} is of the archive that was there before, and not of this one"
+            ));
+            output.hint("--sign writes it anew");
+        }
     }
 
     /// What is written beside the archive.

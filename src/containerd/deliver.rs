@@ -18,6 +18,7 @@ use super::snapshots::{self, Layer, Snapshotter};
 use crate::blob::{BlobReader, Blobs as _};
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
+use crate::image::referrers::ReferrerGraph;
 use crate::load::{Candidate, Candidates, Form, MergedBlobs, PlannedImage, UploadBlob};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
@@ -52,6 +53,8 @@ struct WantedBlob<'l> {
     is_missing: bool,
     /// Whether names keep it already.
     is_named: bool,
+    /// Whether its image needs it although it may be unpacked: it is a layer of a referrer, which is not.
+    is_of_referrer: bool,
 }
 
 enum Work<'l> {
@@ -161,8 +164,15 @@ impl<'d, 'a> Delivery<'d, 'a> {
         let mut unpacked: HashMap<Digest, usize> = HashMap::new();
         for to_load in images {
             let mut top = None;
-            for (descriptor, form) in plan::blobs(to_load.candidate, to_load.image) {
-                if form == Form::Config {
+            let referrers = to_load.candidate.referrers_of(to_load.image);
+            let of_image =
+                plan::blobs(to_load.candidate, to_load.image).map(|(blob, form)| (blob, form, None));
+            let of_referrers = referrers.iter().flat_map(|referrer| {
+                let blobs = plan::blobs_of_referrer(referrer);
+                blobs.map(|(blob, form)| (blob, form, Some(*referrer)))
+            });
+            for (descriptor, form, referrer) in of_image.chain(of_referrers) {
+                if form == Form::Config && referrer.is_none() {
                     top = self.unpack_tasks(to_load, &blobs, &mut unpacked, &mut tasks);
                 }
                 let at = *blobs.entry(descriptor.digest).or_insert_with(|| {
@@ -174,6 +184,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
                             repositories: BTreeSet::new(),
                             is_missing: missing.contains(&descriptor.digest),
                             is_named: true,
+                            is_of_referrer: false,
                         }),
                         after: Vec::new(),
                         is_urgent: false,
@@ -186,11 +197,26 @@ impl<'d, 'a> Delivery<'d, 'a> {
                     ..
                 }) = tasks.get_mut(at)
                 {
-                    blob.references.extend(self.references(to_load, descriptor, form));
+                    match referrer {
+                        None => blob.references.extend(self.references(to_load, descriptor, form)),
+                        Some(referrer) => blob.references.extend(references_of(referrer, descriptor, form)),
+                    }
                     blob.repositories.insert(to_load.planned.name.repository());
                     blob.is_named &= to_load.is_named();
-                    let top = top.filter(|top| form == Form::Config && !after.contains(top));
+                    blob.is_of_referrer |= referrer.is_some();
+                    let is_config = form == Form::Config && referrer.is_none();
+                    let top = top.filter(|top| is_config && !after.contains(top));
                     after.extend(top);
+                }
+            }
+            for referrer in referrers {
+                let subject = blobs.get(&referrer.subject).and_then(|at| tasks.get_mut(*at));
+                if let Some(Task {
+                    work: Work::Blob(blob),
+                    ..
+                }) = subject
+                {
+                    labels::add_referrer(&mut blob.references, &referrer.digest());
                 }
             }
         }
@@ -265,7 +291,10 @@ impl<'d, 'a> Delivery<'d, 'a> {
         if !blob.is_missing {
             let known = self.content.find(digest)?;
             // As in a pull, a layer that is unpacked needs no blob.
-            let is_needed = known.is_some() || blob.form != Form::Layer || self.snapshotter.is_none();
+            let is_needed = known.is_some()
+                || blob.form != Form::Layer
+                || blob.is_of_referrer
+                || self.snapshotter.is_none();
             if !is_needed {
                 return Ok(());
             }
@@ -367,6 +396,24 @@ impl<'d, 'a> Delivery<'d, 'a> {
         self.progress.blob_finished(&layer.chain);
         Ok(())
     }
+}
+
+/// The labels of a referrer's document that keep what it names.
+fn references_of(referrer: &ReferrerGraph, descriptor: &Descriptor, form: Form) -> Labels {
+    if form != Form::Document {
+        return Labels::new();
+    }
+    let graph = &referrer.graph;
+    let is_it = |known: &Descriptor| known.digest == descriptor.digest;
+    let index = graph.indexes.iter().find(|(known, _)| is_it(known));
+    let image = graph.images.iter().find(|image| is_it(&image.descriptor));
+    let children = index.map(|(_, index)| labels::of_children(index.manifests.iter()));
+    let of_image = || {
+        let manifest = &image?.manifest;
+        let children = std::iter::once(&manifest.config).chain(&manifest.layers);
+        Some(labels::of_children(children))
+    };
+    children.or_else(of_image).unwrap_or_default()
 }
 
 /// The layers that are repacked, which verifies them.

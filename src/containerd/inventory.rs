@@ -99,7 +99,10 @@ impl Containerd {
             let graph = &candidate.image.graph;
             let entries = graph.indexes.iter().flat_map(|(_, index)| &index.manifests);
             let entries = entries.map(|entry| entry.digest);
-            graph.blobs().into_iter().map(|blob| blob.digest).chain(entries)
+            let referrers = candidate.image.referrers.iter();
+            let referrers = referrers.flat_map(|referrer| referrer.graph.blobs());
+            let blobs = graph.blobs().into_iter().chain(referrers);
+            blobs.map(|blob| blob.digest).chain(entries)
         });
         for digest in digests {
             if !seen.insert(digest) {

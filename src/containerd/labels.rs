@@ -13,6 +13,10 @@ pub type Labels = HashMap<String, String>;
 
 /// On a document: a blob that it needs.
 const REFERENCE: &str = "containerd.io/gc.ref.content";
+/// On a document: another document that refers to it.
+const REFERRER: &str = "containerd.io/gc.ref.content.referrer";
+/// Digits of a referrer's digest in that label.
+const SHORT: usize = 12;
 /// On a config: the snapshot of its layers, in a snapshotter.
 const SNAPSHOT: &str = "containerd.io/gc.ref.snapshot";
 /// On a layer: its diff id.
@@ -46,6 +50,22 @@ pub fn of_children<'d>(children: impl Iterator<Item = &'d Descriptor>) -> Labels
         labels.insert(key, child.digest.to_string());
     }
     labels
+}
+
+/// Adds the label of a document that keeps a referrer of it, as Docker 29 sets it. Clients of containerd do not read it; its
+/// garbage collection does.
+///
+/// Source: moby, `daemon/containerd/image_pull.go`.
+pub fn add_referrer(labels: &mut Labels, referrer: &Digest) {
+    let hex = referrer.hex();
+    let algorithm = referrer.algorithm();
+    let key = |hex: &str| format!("{REFERRER}.{algorithm}.{hex}");
+    let short = key(hex.get(..SHORT).unwrap_or(&hex));
+    let is_taken = labels
+        .get(&short)
+        .is_some_and(|known| *known != referrer.to_string());
+    let key = if is_taken { key(&hex) } else { short };
+    labels.insert(key, referrer.to_string());
 }
 
 /// The label of a config whose layers are unpacked.
@@ -176,6 +196,25 @@ mod tests {
         ] {
             assert_eq!(host(domain), expected);
         }
+    }
+
+    #[test]
+    fn a_referrer_has_a_label_of_its_own() {
+        let digest = |end: &str| -> Digest {
+            format!("sha256:0123456789ab{}{end}", "0".repeat(51))
+                .parse()
+                .unwrap()
+        };
+        let mut labels = Labels::new();
+        for referrer in ["1", "1", "2"] {
+            add_referrer(&mut labels, &digest(referrer));
+        }
+        let key = "containerd.io/gc.ref.content.referrer.sha256.";
+        let expected = [
+            (format!("{key}0123456789ab"), digest("1").to_string()),
+            (format!("{key}{}", digest("2").hex()), digest("2").to_string()),
+        ];
+        assert_eq!(labels, expected.into_iter().collect());
     }
 
     #[test]

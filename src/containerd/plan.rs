@@ -7,11 +7,15 @@ use super::inventory::Inventory;
 use super::{DEFAULT, records, snapshots};
 use crate::error::{Remedy, Result};
 use crate::image::Image;
+use crate::image::referrers::ReferrerGraph;
 use crate::load::{
-    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Obstacle, Plan, PlannedImage, Requested,
-    UploadBlob, substitute,
+    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, LoadedReferrers, Obstacle, Plan,
+    PlannedImage, Requested, UploadBlob, substitute,
 };
 use crate::oci::{Descriptor, Digest, Platform};
+
+/// Why nothing is kept that refers to the manifest of an archive.
+const OWN_MANIFEST: &str = "containerd has the image with another manifest, to which they do not refer";
 
 /// Plans a load.
 ///
@@ -78,6 +82,10 @@ fn planned(requested: &Requested<'_>, unpacks: bool, inventory: &Inventory) -> P
             || missing(candidate, image, unpacks, inventory).next().is_none()
                 && (!unpacks || is_unpacked(image, inventory)),
         tag,
+        referrers: match same {
+            None => LoadedReferrers::all_shown(requested.referrers()),
+            Some(_) => LoadedReferrers::all_dropped(requested.referrers(), OWN_MANIFEST),
+        },
         ..requested.planned(inventory)
     };
     let names = |record: &String| inventory.details.records.get(record);
@@ -169,6 +177,21 @@ pub fn blobs<'i>(
     layers.chain(config).chain(manifest).chain(indexes)
 }
 
+/// The blobs of a referrer in the order in which they are sent.
+pub fn blobs_of_referrer(referrer: &ReferrerGraph) -> impl Iterator<Item = (&Descriptor, Form)> {
+    let images = &referrer.graph.images;
+    let layers = images.iter().flat_map(|image| &image.manifest.layers);
+    let configs = images.iter().map(|image| &image.manifest.config);
+    let manifests = images.iter().map(|image| &image.descriptor);
+    let indexes = referrer.graph.indexes.iter().rev().map(|(index, _)| index);
+    let layers = layers.map(|layer| (layer, Form::Layer));
+    let configs = configs.map(|config| (config, Form::Config));
+    let documents = manifests
+        .chain(indexes)
+        .map(|document| (document, Form::Document));
+    layers.chain(configs).chain(documents)
+}
+
 /// The blobs of an image that containerd lacks. As in a pull, a layer that is unpacked needs no blob.
 fn missing<'i>(
     candidate: &'i Candidate<'_>,
@@ -184,9 +207,10 @@ fn missing<'i>(
     for layer in packed {
         unpacked.remove(&layer.blob.digest);
     }
-    blobs(candidate, image).filter(move |(blob, _)| {
-        !unpacked.contains(&blob.digest) && !inventory.has_blob(&blob.digest, blob.size)
-    })
+    let blobs = blobs(candidate, image).filter(move |(blob, _)| !unpacked.contains(&blob.digest));
+    let referrers = candidate.referrers_of(image).into_iter();
+    let blobs = blobs.chain(referrers.flat_map(blobs_of_referrer));
+    blobs.filter(|(blob, _)| !inventory.has_blob(&blob.digest, blob.size))
 }
 
 /// Whether containerd has an image with its own manifest, and the candidate has a substitute: nothing of it is sent.

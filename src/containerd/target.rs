@@ -152,7 +152,9 @@ impl Containerd {
         let mut left = sent.clone();
         report.sent = sent.values().sum();
         for to_load in images {
-            let blobs = plan::blobs(to_load.candidate, to_load.image);
+            let referrers = to_load.candidate.referrers_of(to_load.image).into_iter();
+            let referrers = referrers.flat_map(plan::blobs_of_referrer);
+            let blobs = plan::blobs(to_load.candidate, to_load.image).chain(referrers);
             let sent = blobs.filter_map(|(blob, _)| left.remove(&blob.digest)).sum();
             report.images.push(loaded(to_load, sent, &now, &hidden));
         }

@@ -13,10 +13,17 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::load::substitute::has_name;
 use crate::load::{
-    Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage, LoadOptions, Obstacle,
-    Plan, PlannedImage, Requested,
+    Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage, LoadOptions,
+    LoadedReferrers, Obstacle, Plan, PlannedImage, Requested,
 };
 use crate::oci::{Digest, Reference, Repository};
+
+/// Why the classic store shows nothing that refers to its images.
+pub const CLASSIC: &str = "Docker's classic store keeps no signatures, SBOMs or attestations";
+
+/// Why the containerd store gets nothing that refers to its images: Docker 26 and 28 make a hidden image of each, and Docker 29
+/// loses some of them.
+const CONTAINERD: &str = "Docker's containerd store takes them for images, or loses them";
 
 /// Plans a load.
 ///
@@ -116,6 +123,10 @@ fn planned(
         true => Change::Unchanged,
         false => moved(tag.as_ref(), id, inventory),
     };
+    let dropped = match inventory.details.store {
+        Store::Classic => CLASSIC,
+        Store::Containerd => CONTAINERD,
+    };
     PlannedImage {
         root,
         present,
@@ -123,6 +134,7 @@ fn planned(
         change,
         digest_status,
         tag,
+        referrers: LoadedReferrers::all_dropped(requested.referrers(), dropped),
         ..requested.planned(inventory)
     }
 }

@@ -10,6 +10,7 @@ use super::attach::folder::Folder;
 use super::attach::{Allowed, Rules};
 use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
+use super::plan::CLASSIC;
 use super::push;
 use super::store::files::Files;
 use super::store::manifests::LockedManifests;
@@ -21,7 +22,7 @@ use crate::interrupt::Interrupt;
 use crate::load::substitute::has_name;
 use crate::load::{
     self, AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage,
-    LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Skipped, Target, chains,
+    LoadOptions, Loaded, LoadedReferrers, Obstacle, Plan, PlannedImage, Report, Skipped, Target, chains,
 };
 use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
@@ -343,6 +344,7 @@ fn planned(
             None => Change::New,
         },
         digest_status,
+        referrers: LoadedReferrers::all_dropped(candidate.referrers_of(image), CLASSIC),
         name,
         tag,
     }

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::pin::Edit;
-use super::yaml::{Position, Yaml};
 use super::{Elsewhere, ImageList, Kind, Mention, Options, Part, Unused, place};
 use crate::error::{Error, Hint};
 use crate::escape::Escaped;
 use crate::image::asked::Asked;
 use crate::oci::Platform;
+use crate::yaml::{Position, Yaml};
 
 /// Most mentions in a file, and as many reports of what is not used: the list of all images of Rancher has 1,000.
 pub(super) const MAX_MENTIONS: usize = 100_000;

@@ -4,10 +4,10 @@
 
 use super::collector::{Collector, Found, Path};
 use super::interpolate::{InterpolationError, Unset, interpolate};
-use super::yaml::Yaml;
 use super::{Kind, Part};
 use crate::error::{Hint, Remedy};
 use crate::oci::Platform;
+use crate::yaml::Yaml;
 
 /// Longest chain of services that extend each other.
 const MAX_EXTENDS: usize = 16;

@@ -1,8 +1,8 @@
 //! What a file is, and what each YAML document in it is, by their content.
 
-use super::yaml::{Tree, Yaml};
 use super::{Kind, MAX_SIZE, kustomization, lock, place, refused};
 use crate::error::{Error, Place, Problem, Result};
+use crate::yaml::{Tree, Yaml};
 
 /// What a YAML document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::collector::step;
-use super::yaml::Yaml;
+use crate::yaml::Yaml;
 
 /// Where a kind of resource names images: `KIND:PATH`. `[]` in the path is every item of a list, and `*` every key.
 #[derive(Debug, Clone, PartialEq, Eq)]

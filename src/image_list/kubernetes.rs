@@ -5,8 +5,8 @@
 
 use super::Kind;
 use super::collector::{Collector, Found, MAX_MENTIONS, step};
-use super::yaml::Yaml;
 use crate::oci::Reference;
+use crate::yaml::Yaml;
 
 /// The groups of Kubernetes' own workloads; the first is the core's, which is written without a name.
 const GROUPS: [&str; 4] = ["", "apps", "batch", "extensions"];

@@ -5,7 +5,7 @@
 use super::Kind;
 use super::collector::{Collector, Found};
 use super::pin::Edit;
-use super::yaml::Yaml;
+use crate::yaml::Yaml;
 
 /// The fields by which a kustomization.yaml without a kind is known.
 const FIELDS: [&str; 6] = [

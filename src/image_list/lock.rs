@@ -6,8 +6,8 @@
 use super::Kind;
 use super::collector::{Collector, Found, Path};
 use super::pin::Edit;
-use super::yaml::Yaml;
 use crate::oci::{Digest, Platform, Reference};
+use crate::yaml::Yaml;
 
 /// The kind of the document.
 pub(super) const KIND: &str = "SealiftLock";

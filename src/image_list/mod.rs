@@ -6,7 +6,6 @@
 //!
 //! - `collector`: what is gathered, within limits; `document`: what a file and the YAML documents in it are
 //! - `text`: lists with one name per line, as k3s, RKE2 and Rancher publish them
-//! - `yaml`: YAML and JSON as trees whose values know where they are
 //! - `compose`: compose files; `variables` and `interpolate`: the variables in them
 //! - `kubernetes`: manifests, as `kubectl`, `helm template` and `kubectl kustomize` print them; `fields`: paths to
 //!   images in custom resources
@@ -27,7 +26,6 @@ mod lock;
 mod pin;
 mod text;
 mod variables;
-mod yaml;
 mod zarf;
 
 use std::collections::BTreeSet;
@@ -44,7 +42,7 @@ pub use variables::Variables;
 use self::collector::{Collector, MAX_MENTIONS, MAX_TEXT};
 use self::document::{Document, document, text_of, tree_of};
 use self::pin::Edit;
-use self::yaml::{Position, Tree};
+use crate::yaml::{Position, Tree};
 
 /// Largest file that is read, in bytes. The manifests of the largest Helm charts, with their custom resources, have some
 /// 5 MB.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::yaml::Yaml;
 use super::{ImageFile, ImageList, Mention, place};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::oci::Digest;
+use crate::yaml::Yaml;
 
 /// What is written in place of some bytes of a file.
 #[derive(Debug, Clone)]
@@ -104,7 +104,7 @@ impl ImageFile<'_> {
             };
             for edit in &mention.edits {
                 let refuse = |why: &str| {
-                    let position = super::yaml::Position {
+                    let position = crate::yaml::Position {
                         line: mention.line,
                         column: mention.column,
                     };

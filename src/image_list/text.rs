@@ -2,12 +2,12 @@
 
 use super::collector::{Collector, Found};
 use super::pin::Edit;
-use super::yaml::Yaml;
 use super::{Kind, Mention};
 use crate::error::Error;
 use crate::escape::Escaped;
 use crate::image::asked::Asked;
 use crate::oci::Reference;
+use crate::yaml::Yaml;
 
 /// Whether a text is a list with one name per line, rather than YAML or JSON. No name ends with a colon or has one
 /// before a space.

@@ -4,7 +4,7 @@
 
 use super::Kind;
 use super::collector::{Collector, Found};
-use super::yaml::Yaml;
+use crate::yaml::Yaml;
 
 /// Reads a package.
 pub(super) fn read(root: Yaml<'_>, collector: &mut Collector<'_>) {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{
-    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Loaded, Plan, PlannedImage, Platforms,
-    UploadBlob,
+    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Loaded, LoadedReferrers, Plan,
+    PlannedImage, Platforms, UploadBlob,
 };
 use crate::error::{Error, Result};
 use crate::image::named::{self, NamedImage};
@@ -286,6 +286,7 @@ fn planned_image(
             Some(_) if is_unchanged && is_present => DigestStatus::Present,
             Some(_) => DigestStatus::Native,
         },
+        referrers: LoadedReferrers::all_shown(chosen.named.referrers.iter()),
     }
 }
 

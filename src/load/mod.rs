@@ -13,6 +13,7 @@
 //! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
 //! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
 //! - `omitted`: layers that archives leave out for a host that has them
+//! - `referrers`: what a target shows of signatures, SBOMs and attestations
 //! - `substitute`: images that a target has with their own manifests, when archives have substitutes for these
 //! - `space`: whether a load fits
 //! - `obstacle`: why something is not possible, and what would help
@@ -28,6 +29,7 @@ mod omitted;
 mod options;
 mod plan;
 mod plan_text;
+mod referrers;
 mod refused;
 mod report;
 mod requested;
@@ -56,6 +58,7 @@ pub use plan::{
     AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,
     Platforms, Replaced, Skipped, UploadBlob,
 };
+pub use referrers::{DroppedReferrers, LoadedReferrers};
 pub use refused::Refusal;
 pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
 pub use requested::Requested;

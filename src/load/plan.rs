@@ -5,7 +5,7 @@ use std::io;
 
 use serde::ser::SerializeStruct as _;
 
-use super::{Candidate, Candidates, Evidence, Obstacle};
+use super::{Candidate, Candidates, Evidence, LoadedReferrers, Obstacle};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::image::Image;
 use crate::oci::{Digest, Platform, Reference};
@@ -140,6 +140,9 @@ pub struct PlannedImage {
     /// How its digest gets shown.
     #[serde(rename = "showing")]
     pub digest_status: DigestStatus,
+    /// What the target will show of what refers to it.
+    #[serde(skip_serializing_if = "LoadedReferrers::is_empty")]
+    pub referrers: LoadedReferrers,
 }
 
 impl PlannedImage {

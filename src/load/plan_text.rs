@@ -74,6 +74,12 @@ impl fmt::Display for Plan {
             if !image.obstacles().is_empty() {
                 unavailable.push(image);
             }
+            if !image.referrers.shown.is_empty() {
+                writeln!(f, "  with    {}", image.referrers.shown_text())?;
+            }
+            for dropped in &image.referrers.dropped {
+                writeln!(f, "  without {dropped}: {}", Escaped(&dropped.reason))?;
+            }
         }
         for attachment in &self.details.attach {
             let engine = match (attachment.restarts, attachment.runs) {

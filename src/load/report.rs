@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::plan::Platforms;
-use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, Skipped};
+use super::{Change, DigestStatus, Evidence, LoadedReferrers, Obstacle, Plan, PlannedImage, Skipped};
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, Reference};
 
@@ -51,6 +51,9 @@ pub struct Loaded {
     /// Why there is no digest, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_digest: Option<String>,
+    /// What the target shows of what refers to it.
+    #[serde(skip_serializing_if = "LoadedReferrers::is_empty")]
+    pub referrers: LoadedReferrers,
     /// What only some targets report.
     #[serde(flatten)]
     pub details: LoadedDetails,
@@ -76,6 +79,7 @@ impl Loaded {
                 DigestStatus::NoDigest { reason } => Some(reason.clone()),
                 _ => None,
             },
+            referrers: planned.referrers.clone(),
             details: LoadedDetails {
                 declined: planned.digest_status == DigestStatus::Declined,
                 attached: matches!(planned.digest_status, DigestStatus::ViaAttach { .. }),

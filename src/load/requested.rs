@@ -1,6 +1,8 @@
 //! What engines that take one platform of each image plan alike.
 
-use super::{Candidate, Candidates, Change, DigestStatus, LoadOptions, Plan, PlannedImage, Refusal};
+use super::{
+    Candidate, Candidates, Change, DigestStatus, LoadOptions, LoadedReferrers, Plan, PlannedImage, Refusal,
+};
 use crate::error::Result;
 use crate::image::Image;
 use crate::inventory::Inventory;
@@ -17,6 +19,9 @@ pub struct Requested<'c> {
     /// Its name.
     pub name: Reference,
 }
+
+/// Why an engine shows nothing that refers to its images, if nothing else is said.
+const NO_REFERRERS: &str = "this engine has no place for signatures, SBOMs and attestations";
 
 impl Requested<'_> {
     /// A plan for it in an engine that has nothing of it and shows its digest without further work.
@@ -38,6 +43,7 @@ impl Requested<'_> {
             tagged: false,
             change: Change::New,
             digest_status: DigestStatus::Native,
+            referrers: LoadedReferrers::all_dropped(self.referrers(), NO_REFERRERS),
         }
     }
 }

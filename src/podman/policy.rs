@@ -3,8 +3,8 @@
 //! podman looks for the most specific scope that an image is in, and applies its requirements alone. A requirement of a
 //! signature is podman's to check: only a rejection is certain before the pull.
 //!
-//! Source: containers/image, `docs/containers-policy.json.5.md`, `signature/policy_config.go`, `signature/policy_eval.go`
-//! and `docker/policyconfiguration/naming.go`.
+//! Source: containers/image, `docs/containers-policy.json.5.md`, `signature/policy_config.go` and
+//! `signature/policy_eval.go`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::names;
 use crate::load::Obstacle;
 use crate::oci::Reference;
+use crate::trust::policy::scopes;
 
 /// The user's policy, below the home folder.
 const USERS: &str = ".config/containers/policy.json";
@@ -201,25 +202,6 @@ impl Policy {
         let found = scopes.find_map(|scope| self.scopes.get_key_value(&scope));
         found.map_or(("", Demand::Nothing), |(scope, demand)| (scope.as_str(), *demand))
     }
-}
-
-/// The scopes that a name may be in, the most specific first: the name itself, its repository and the paths above it, the
-/// registry, the domains above it, and everything.
-fn scopes(name: &Reference) -> Vec<String> {
-    let mut scopes = vec![name.full()];
-    let mut rest = name.repository().full();
-    while let Some((above, _)) = rest.rsplit_once('/') {
-        scopes.push(rest.into());
-        rest = above;
-    }
-    scopes.push(rest.into());
-    let mut host = rest.split_once(':').map_or(rest, |(host, _)| host);
-    while let Some((_, domain)) = host.split_once('.') {
-        scopes.push(format!("*.{domain}"));
-        host = domain;
-    }
-    scopes.push(String::new());
-    scopes
 }
 
 /// A scope in words.

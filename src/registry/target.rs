@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::client::Client;
 use super::mirror::Endpoint;
 use super::options::Options;
-use super::push::{self, BlobToPush, Destination, Details, Uploader};
+use super::push::{
+    self, BlobToPush, Destination, Details, Offered, PushedReferrers, ReferrerPush, Uploader,
+    first_error_first,
+};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::load::chosen::Chosen;
 use crate::load::{
-    self, Candidates, Early, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, PlannedImage, Report, Skipped,
-    Target,
+    self, Candidates, Early, LoadOptions, Loaded, LoadedReferrers, MergedBlobs, Obstacle, Plan, PlannedImage,
+    Report, Skipped, Target,
 };
 use crate::oci::{Descriptor, Digest, MediaType, Repository};
 use crate::progress::Progress;
@@ -66,7 +69,7 @@ impl Target for RegistryTarget {
         let chosen = push::choose(&self.destination, self.of_platform, wanted, options, &mut plan)?;
         let details = push::look(&self.client, &chosen, &self.interrupt)?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(details.clone());
-        let blobs = chosen.iter().flat_map(|image| image.named.graph.blobs());
+        let blobs = chosen.iter().flat_map(push::all_blobs);
         let blobs = blobs.filter(|blob| details.holder(&blob.digest).is_some());
         let blobs = blobs.map(|blob| (blob.digest, blob.size)).collect();
         let mut inventory = Inventory::new(self.destination.to_string(), details);
@@ -116,7 +119,7 @@ impl Target for RegistryTarget {
         let refused = self.refused(&plan, &chosen, &details, interrupt)?;
         plan.images = without(plan.images, &refused);
         chosen = without(chosen, &refused);
-        let blobs = chosen.iter().flat_map(|image| image.named.graph.blobs());
+        let blobs = chosen.iter().flat_map(push::all_blobs);
         let blobs: HashSet<Digest> = blobs.map(|blob| blob.digest).collect();
         plan.send.retain(|blob| blobs.contains(&blob.digest));
         report.skipped.extend(refused.into_values());
@@ -146,12 +149,22 @@ impl Target for RegistryTarget {
         for manifest in run.push_manifests()? {
             *sent.entry(manifest.digest).or_default() += manifest.size;
         }
+        let referrers = ReferrerPush {
+            client: &self.client,
+            details: &details,
+            progress,
+            interrupt,
+        };
+        let referrers = referrers.run(&chosen)?;
+        for manifest in &referrers.sent {
+            *sent.entry(manifest.digest).or_default() += manifest.size;
+        }
         for (planned, image) in plan.images.iter().zip(&chosen) {
             interrupt.check()?;
             self.set_tag(planned, image)?;
         }
         report.sent = sent.values().sum();
-        report.images = self.report(&plan, &chosen, sent);
+        report.images = self.report(&plan, &chosen, sent, &referrers);
         Ok(report)
     }
 }
@@ -231,17 +244,24 @@ impl RegistryTarget {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let index = Descriptor::new(media_type.clone(), Digest::sha256(&bytes), size);
         let at = Endpoint::of(repository);
-        let refused = self
-            .client
-            .offer_manifest(&at, &index.digest.to_string(), &index, &bytes)?;
-        if refused.is_none() {
-            self.client.remove_manifest(&at, &index.digest);
+        let reference = index.digest.to_string();
+        match self.client.offer_manifest(&at, &reference, &index, &bytes)? {
+            Offered::Refused(error) => Ok(Some(error)),
+            Offered::Stored { .. } => {
+                self.client.remove_manifest(&at, &index.digest);
+                Ok(None)
+            }
         }
-        Ok(refused)
     }
 
     /// What the registry has under the names now. After one question that it does not answer it is not asked again.
-    fn report(&self, plan: &Plan, chosen: &[Chosen], mut sent: HashMap<Digest, u64>) -> Vec<Loaded> {
+    fn report(
+        &self,
+        plan: &Plan,
+        chosen: &[Chosen],
+        mut sent: HashMap<Digest, u64>,
+        referrers: &PushedReferrers,
+    ) -> Vec<Loaded> {
         let ask = |planned: &PlannedImage| {
             let at = Endpoint::of(planned.name.repository());
             let tag = planned.tag.as_ref().and_then(|tag| tag.tag());
@@ -252,8 +272,9 @@ impl RegistryTarget {
         let images = plan.images.iter().zip(chosen).zip(answers);
         let images = images.map(|((planned, image), answer)| {
             let mut loaded = Loaded::planned(planned);
-            let blobs = image.named.graph.blobs();
-            loaded.sent = blobs.iter().filter_map(|blob| sent.remove(&blob.digest)).sum();
+            let blobs = push::all_blobs(image);
+            loaded.sent = blobs.filter_map(|blob| sent.remove(&blob.digest)).sum();
+            tell_referrers(&mut loaded, planned.name.repository(), image, referrers);
             match answer {
                 Some(Ok(found)) if found == Some(planned.root) => {
                     loaded.shown = planned.digest.map(|digest| digest == planned.root);
@@ -276,6 +297,22 @@ impl RegistryTarget {
         });
         images.collect()
     }
+}
+
+/// Reports which referrers of an image the registry shows. It has a place for all of them: one that it does not take is
+/// missing.
+fn tell_referrers(loaded: &mut Loaded, repository: &Repository, image: &Chosen, pushed: &PushedReferrers) {
+    loaded.referrers = LoadedReferrers::default();
+    for referrer in image.named.referrers.iter() {
+        let reason = pushed.untaken(repository, referrer);
+        loaded.referrers.add(referrer.kind(), reason);
+    }
+    let dropped = loaded.referrers.dropped.iter();
+    let obstacles = dropped.map(|dropped| {
+        let reason = format!("the registry does not show its {dropped}: {}", dropped.reason);
+        Obstacle::new(reason, "")
+    });
+    loaded.obstacles.extend(obstacles);
 }
 
 /// The others than those at these positions.
@@ -314,8 +351,8 @@ impl Push<'_> {
         Ok(sent)
     }
 
-    /// Pushes the manifests that repositories lack, except for those that get a tag: the tag is what names them. Returns
-    /// those that were or will be sent.
+    /// Pushes the manifests that repositories lack, except for those that get a tag, if nothing refers to them: the tag is
+    /// what names them. Returns those that were or will be sent.
     fn push_manifests(&self) -> Result<Vec<Descriptor>> {
         let push = |image: &Chosen| -> Result<Vec<Descriptor>> {
             let Some(name) = &image.named.reference else {
@@ -329,7 +366,8 @@ impl Push<'_> {
                 if self.details.has(repository, &manifest.digest) {
                     continue;
                 }
-                if manifest.digest != root || name.tag().is_none() {
+                let is_referred = !image.named.referrers.is_empty();
+                if manifest.digest != root || name.tag().is_none() || is_referred {
                     let digest = manifest.digest.to_string();
                     self.client.put_manifest(&at, &digest, manifest, bytes)?;
                 }
@@ -343,21 +381,6 @@ impl Push<'_> {
         all.retain(|manifest| seen.insert(manifest.digest));
         Ok(all)
     }
-}
-
-/// The results of workers that stopped at the first error, or that error. Those that a stop has ended say only that they
-/// were interrupted.
-fn first_error_first<T>(outcomes: Vec<Option<Result<T>>>) -> Result<Vec<T>> {
-    let mut interrupted = None;
-    let mut results = Vec::new();
-    for outcome in outcomes.into_iter().flatten() {
-        match outcome {
-            Ok(result) => results.push(result),
-            Err(Error::Interrupted) => interrupted = Some(Error::Interrupted),
-            Err(error) => return Err(error),
-        }
-    }
-    interrupted.map_or(Ok(results), Err)
 }
 
 /// Gives a blob to the first repository that needs it, and has the others mount it. Returns the bytes that were sent.

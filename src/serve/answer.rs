@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::blob::{Blob, FilesState};
 use super::body::Body;
-use super::content::{Content, Live, Repository, Unfound};
+use super::content::{self, Content, Live, Repository, Unfound};
 use super::event::{Event, Report};
 use super::page;
 use super::target::{self, Asked};
@@ -281,15 +281,8 @@ fn referrers(
     subject: &Digest,
 ) -> Response<Body> {
     let wanted = target::field(asking.query, "artifactType").filter(|wanted| !wanted.is_empty());
-    let found: Vec<_> = content
-        .referrers(repository, subject, wanted.as_deref())
-        .collect();
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::OCI_INDEX,
-        "manifests": found,
-    });
-    let mut response = json(StatusCode::OK, index.to_string());
+    let found = content.referrers(repository, subject, wanted.as_deref());
+    let mut response = json(StatusCode::OK, content::list(found));
     set(&mut response, CONTENT_TYPE, MediaType::OCI_INDEX);
     if wanted.is_some() {
         set(&mut response, FILTERS, "artifactType");

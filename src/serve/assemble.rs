@@ -6,11 +6,10 @@ use std::sync::Arc;
 use super::content::{Content, Group};
 use super::images::ServedName;
 use super::opened::{Opened, blobs};
-use crate::archive::format;
 use crate::error::{Error, Result};
 use crate::image::graph::MAX_DEPTH;
 use crate::image::{Graph, NamedImage};
-use crate::oci::{Descriptor, Digest, MediaType, Reference, Referrer};
+use crate::oci::{Digest, Reference, Referrer};
 
 /// What is served, in numbers and names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,8 +75,8 @@ pub(super) fn content(opened: &[Arc<Opened>]) -> Result<(Content, Summary)> {
             }
         }
     }
-    list_referrers(&mut content, opened)?;
     let nameless = attach_referrers(&mut content, &mut names, nameless);
+    content.add_lists();
     let mut served = BTreeMap::new();
     for archive in opened {
         for (image, overview) in archive.images.iter().zip(&archive.overviews) {
@@ -115,33 +114,6 @@ fn add_graph(content: &mut Content, group: Group, archive: &Opened, graph: &Grap
             content.blob_of(group, blob);
         }
     }
-}
-
-/// Serves an index of the referrers of each manifest, under the tag by which clients look for it where a registry has no API
-/// for that.
-fn list_referrers(content: &mut Content, opened: &[Arc<Opened>]) -> Result<()> {
-    let mut lists: BTreeMap<(&str, Digest), BTreeMap<Digest, Descriptor>> = BTreeMap::new();
-    for image in opened.iter().flat_map(|archive| &archive.images) {
-        let Some(name) = &image.reference else { continue };
-        for referrer in image.referrers.iter() {
-            // What cosign finds by a tag of its own has no subject.
-            let listed = raw(&referrer.graph).and_then(|raw| Referrer::of(&referrer.graph.root, raw));
-            if let Some(listed) = listed.filter(|listed| listed.subject == referrer.subject) {
-                let key = (name.repository().full(), listed.subject);
-                let list = lists.entry(key).or_default();
-                list.insert(listed.descriptor.digest, listed.descriptor);
-            }
-        }
-    }
-    for ((repository, subject), list) in lists {
-        let bytes = format::list_json(list.into_values().collect())?;
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let media_type = MediaType::new(MediaType::OCI_INDEX);
-        let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), size);
-        content.add_manifest(repository, &descriptor, &bytes);
-        content.add_tag(repository, &Referrer::list_tag(&subject), descriptor.digest);
-    }
-    Ok(())
 }
 
 /// Gives referrers without a name to the repositories that have their subjects. Returns the other images.

@@ -10,7 +10,7 @@ use super::images::ServedName;
 use crate::blob::Stored;
 use crate::image::Graph;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::oci::{Descriptor, Digest, MediaType, Referrer, Repository as Name};
+use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType, Referrer, Repository as Name};
 
 /// Manifests and indexes, served by the repository's path and their digest. Tags and blobs are never served.
 ///
@@ -155,6 +155,45 @@ impl Content {
             groups: BTreeSet::from([group]),
         };
         self.manifests.insert(digest, manifest);
+    }
+
+    /// Gives each repository the indexes that list its referrers, under their tags: many clients do not ask for referrers in
+    /// another way.
+    ///
+    /// Source: OCI distribution specification 1.1, "Referrers Tag Schema".
+    pub(super) fn add_lists(&mut self) {
+        let mut paths: HashMap<Group, Vec<&String>> = HashMap::new();
+        for (path, repository) in &self.repositories {
+            for group in &repository.groups {
+                paths.entry(*group).or_default().push(path);
+            }
+        }
+        let mut lists: BTreeMap<(&String, Digest), BTreeMap<Digest, &Descriptor>> = BTreeMap::new();
+        for (subject, referrers) in &self.referrers {
+            for descriptor in referrers.iter().map(|referrer| &referrer.descriptor) {
+                let groups = self.groups_of(&descriptor.digest).into_iter().flatten();
+                for path in groups.filter_map(|group| paths.get(group)).flatten() {
+                    let list = lists.entry((path, *subject)).or_default();
+                    list.insert(descriptor.digest, descriptor);
+                }
+            }
+        }
+        let lists = lists.into_iter().map(|((path, subject), referrers)| {
+            let list = list(referrers.into_values());
+            (path.clone(), Referrer::list_tag(&subject), list.into_bytes())
+        });
+        // Nobody reads a larger one.
+        let is_read = |list: &Vec<u8>| u64::try_from(list.len()).is_ok_and(|size| size <= MAX_METADATA);
+        let lists: Vec<_> = lists.filter(|(.., list)| is_read(list)).collect();
+        for (path, tag, list) in lists {
+            let size = u64::try_from(list.len()).unwrap_or(u64::MAX);
+            let media_type = MediaType::new(MediaType::OCI_INDEX);
+            let descriptor = Descriptor::new(media_type, Digest::sha256(&list), size);
+            let own = self.own(&path);
+            self.manifest_of(own, &descriptor, || list.into());
+            let repository = self.repositories.entry(path).or_default();
+            repository.tags.entry(tag).or_insert(descriptor.digest);
+        }
     }
 
     /// Serves one of a repository's manifests or indexes by a tag as well.
@@ -352,6 +391,16 @@ impl Content {
             is_its_own && is_of_type
         })
     }
+}
+
+/// An index of referrers.
+pub(super) fn list<'a>(referrers: impl Iterator<Item = &'a Descriptor>) -> String {
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_INDEX,
+        "manifests": referrers.collect::<Vec<_>>(),
+    });
+    index.to_string()
 }
 
 /// A full name as a path of a reference.

@@ -12,10 +12,12 @@
 //! - `notation`: signatures of notation; `certificate`: the certificates in them, and chains of those; `cbor`: the
 //!   encoding of COSE; `trusted_identity`: the subjects that a policy names
 //! - `check`: the signatures of one manifest
-//! - `artifact`: what a referrer is, without checking it
+//! - `policy`: what an operator demands of images, by their names
+//! - `artifact`: what a referrer is, without checking it; `attestation`: the statements in one
 //! - `flaw`: why a signature does not count
 
 mod artifact;
+mod attestation;
 mod bundle;
 mod cbor;
 mod certificate;
@@ -28,6 +30,7 @@ mod log;
 mod notation;
 #[cfg(test)]
 mod notation_tests;
+pub(crate) mod policy;
 mod signed_identity;
 mod signer;
 mod simple_signing;
@@ -43,9 +46,11 @@ use crate::error::{ErrorKind, Result};
 use crate::oci::Descriptor;
 
 pub use artifact::{Artifact, ArtifactKind};
+pub use attestation::statement_of;
 pub use check::{CheckedSignature, MAX_SIGNATURES, ManifestVerdict, ReferringManifest, Role, Subject};
 pub use flaw::Flaw;
 pub use log::LogEntry;
+pub use policy::{Policy, Rule, RuleKind, Subjects, Unmet, UnmetReason, Verdict};
 pub use signer::{Signed, Signer};
 pub use statement::Statement;
 

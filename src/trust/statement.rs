@@ -12,8 +12,8 @@ use serde::de::IgnoredAny;
 
 use crate::oci::{Digest, json};
 
-/// The payload type of an envelope around a statement.
-const IN_TOTO: &str = "application/vnd.in-toto+json";
+/// The media type of a statement.
+pub(super) const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// The predicate type that makes a statement the signature of an image.
 pub(super) const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 const TYPES: [&str; 2] = [

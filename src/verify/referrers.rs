@@ -7,7 +7,7 @@ use super::Verification;
 use super::follow::{Followed, Parts};
 use crate::error::{Error, Problem, Result};
 use crate::image::Parsed;
-use crate::image::referrers::{ListedReferrer, ReadReferrer, ReferrerWalk};
+use crate::image::referrers::{ListedReferrer, ReadReferrer, ReferrerWalk, StrayReason};
 use crate::oci::{Descriptor, Digest};
 
 /// A referrer that was followed.
@@ -124,7 +124,7 @@ impl Verification<'_> {
         });
         match read {
             // It is missing, or reading it has reported what is wrong with it.
-            Ok(ReadReferrer::Stray(stray)) if stray.is_missing && is_told => {
+            Ok(ReadReferrer::Stray(stray)) if stray.reason == StrayReason::Missing && is_told => {
                 self.require(&digest);
                 None
             }

@@ -13,7 +13,7 @@ use crate::support::{Sealift, Transcript};
 
 /// Options that several commands have: what stands for them in the help pages below, a command that has them, and where
 /// they start and what follows them there. A test of its own shows them.
-const SHARED: [(&str, &str, &str, &str); 8] = [
+const SHARED: [(&str, &str, &str, &str); 9] = [
     (
         "which containerd",
         "inventory",
@@ -43,6 +43,12 @@ const SHARED: [(&str, &str, &str, &str); 8] = [
         "save",
         "      --tmpdir ",
         "      --no-trunc",
+    ),
+    (
+        "whose signatures archives must have",
+        "load",
+        "      --allowed-signers ",
+        "      --tmpdir ",
     ),
     (
         "how registries are reached",

@@ -41,6 +41,7 @@
 //! serve_access.rs  its passwords, TLS and configuration of clients
 //! serve_page.rs    its page for people, in chromium too
 //! serve_faults.rs  `serve` when something goes wrong meanwhile
+//! signing.rs    archives and receipts that are signed, and signatures that are demanded
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -83,12 +84,14 @@ mod plugin;
 mod printed;
 mod progress;
 mod receipt;
+mod referrers;
 mod registry_faults;
 mod report;
 mod serve;
 mod serve_access;
 mod serve_faults;
 mod serve_page;
+mod signing;
 mod sudo;
 mod tables;
 mod uncompressed;

@@ -407,6 +407,18 @@ fn referrers_are_listed() {
     let listed = listed["manifests"].as_array().unwrap().iter();
     let listed: Vec<&str> = listed.map(|one| one["digest"].as_str().unwrap()).collect();
     assert_eq!(listed, both);
+    let digest = tagged.header("docker-content-digest").unwrap();
+    for reference in [digest, &sbom.replace(':', "-")] {
+        let path = format!("/v2/library/httpd/manifests/{reference}");
+        assert_eq!(serving.ask("HEAD", &path, &[]).status, 200, "{reference}");
+    }
+    let tags = serving.get("/v2/library/httpd/tags/list");
+    let tags: Value = serde_json::from_slice(&tags.body).unwrap();
+    assert_eq!(
+        tags["tags"].as_array().unwrap().len(),
+        2 + 2,
+        "its own, and the lists of the image and of the SBOM: {tags}"
+    );
     assert!(
         serving.log().contains("1 image without a full name"),
         "{}",

@@ -65,6 +65,56 @@ fn what_became_of_each_name(engine: Engine, store: Store) {
 
 on_every_engine!(what_became_of_each_name);
 
+/// Docker has no place for what refers to an image: it gets nothing of that, and the load says so.
+fn what_refers_to_an_image_is_reported_as_dropped(engine: Engine, store: Store) {
+    let daemon = Daemon::start(engine, store);
+    let sealift = Sealift::new().docker(&daemon);
+    let signed = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/testdata/signatures/archives/r1.tar.gz"
+    );
+    let plan = sealift
+        .run(&["load", signed, "--attach", "none", "--dry-run"])
+        .ok();
+    let without = plan.stdout.lines().filter(|line| line.starts_with("  without "));
+    assert!(
+        without.count() > 1 && plan.stdout.contains(": Docker's "),
+        "{plan:?}"
+    );
+    let said = sealift.run(&["load", signed, "--attach", "none"]).ok();
+    let note = said.stderr.lines().find(|line| line.contains("not kept: "));
+    let reason = match store {
+        Store::Classic => "Docker's classic store keeps no signatures, SBOMs or attestations",
+        Store::Containerd => "Docker's containerd store takes them for images, or loses them",
+    };
+    assert!(
+        note.unwrap().ends_with(&format!(" of acme/app:1.0: {reason}")),
+        "{said:?}"
+    );
+    let again = sealift
+        .run(&["load", signed, "--attach", "none", "--json"])
+        .ok()
+        .json();
+    let referrers = &again["images"][0]["referrers"];
+    assert_eq!(referrers["shown"], json!({}), "{again:#}");
+    let dropped = referrers["dropped"].as_array().unwrap().iter();
+    let dropped: u64 = dropped.map(|one| one["count"].as_u64().unwrap()).sum();
+    // Those of the index, and of the manifest that is loaded.
+    assert_eq!(
+        dropped,
+        if cfg!(target_arch = "x86_64") { 9 } else { 6 },
+        "{again:#}"
+    );
+    // Hidden images are counted here.
+    let counted = daemon
+        .docker(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"])
+        .ok()
+        .stdout;
+    assert_eq!(counted.lines().next(), Some("Images 1"), "{counted}");
+}
+
+on_every_engine!(what_refers_to_an_image_is_reported_as_dropped);
+
 /// Requests about images that a daemon has logged.
 fn asked(daemon: &Daemon) -> usize {
     let log = daemon.log();

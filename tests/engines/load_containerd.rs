@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::containerd::twin::{Origin, assert_as_pulled, assert_runs, load, size, try_load};
 use crate::containerd::{Contents, Cri, NAMESPACE, SOURCE, collect_garbage};
 use crate::support::containerd::{PAUSE, Version};
-use crate::support::{Compression, Containerd, Dialect, Image, Layer, Platform};
+use crate::support::{Compression, Containerd, Dialect, Image, Layer, Platform, Sealift};
 
 const APP: &str = "docker.io/library/app";
 
@@ -377,3 +378,65 @@ fn the_default_namespace(version: Version) {
 }
 
 on_every_containerd!(the_default_namespace);
+
+/// Signatures, SBOMs and attestations of an image: nothing but labels keeps them.
+fn what_refers_to_an_image_stays_as_long_as_it(version: Version) {
+    const REFERRER: &str = "containerd.io/gc.ref.content.referrer.sha256.";
+    let sealift = Sealift::new();
+    let loaded = Containerd::start(version);
+    let signed = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/signatures/archives/r1.tar.gz");
+    let report = load(&sealift, &loaded, &signed, &[]);
+    let image = &report["images"][0];
+    let shown = image["referrers"]["shown"].as_object().unwrap();
+    let shown: u64 = shown.values().map(|count| count.as_u64().unwrap()).sum();
+    // Those of the index, and of the manifest that is loaded.
+    assert_eq!(
+        shown,
+        if cfg!(target_arch = "x86_64") { 9 } else { 6 },
+        "{image:#}"
+    );
+    let contents = Contents::of(&loaded, NAMESPACE);
+    let labels = contents.content.values().flat_map(|blob| &blob.labels);
+    let referrers: Vec<(&String, &String)> = labels.filter(|(key, _)| key.starts_with(REFERRER)).collect();
+    assert_eq!(referrers.len() as u64, shown, "{referrers:?}");
+    for (key, digest) in referrers {
+        assert_eq!(key[REFERRER.len()..], digest["sha256:".len()..][..12]);
+        assert!(contents.content.contains_key(digest), "{digest}");
+    }
+    // Nothing of it is an image.
+    let cri = Cri::of(&loaded);
+    assert_eq!(cri.images().len(), 1);
+    collect_garbage(&loaded, NAMESPACE);
+    Contents::of(&loaded, NAMESPACE).assert_same(&contents, "after garbage collection");
+    let again = load(&sealift, &loaded, &signed, &[]);
+    assert_eq!(
+        (&again["sent"], &again["changed"]),
+        (&json!(0), &json!(false)),
+        "{again:#}"
+    );
+    Contents::of(&loaded, NAMESPACE).assert_same(&contents, "after a second load");
+    cri.remove_unpinned();
+    collect_garbage(&loaded, NAMESPACE);
+    let left = Contents::of(&loaded, NAMESPACE);
+    assert!(left.images.is_empty() && left.content.is_empty(), "{left:#?}");
+}
+
+on_every_containerd!(what_refers_to_an_image_stays_as_long_as_it);
+
+/// They are sent to a containerd that has the image already.
+fn what_refers_to_an_image_is_added_to_it(version: Version) {
+    let sealift = Sealift::new();
+    let loaded = Containerd::start(version);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/signatures/archives");
+    load(&sealift, &loaded, &folder.join("v0.tar.gz"), &[]);
+    let before = Contents::of(&loaded, NAMESPACE);
+    let report = load(&sealift, &loaded, &folder.join("r1.tar.gz"), &[]);
+    assert_eq!(report["images"][0]["change"], "unchanged", "{report:#}");
+    assert_eq!(report["changed"], true, "{report:#}");
+    let added = Contents::of(&loaded, NAMESPACE);
+    assert!(added.content.len() > before.content.len());
+    collect_garbage(&loaded, NAMESPACE);
+    Contents::of(&loaded, NAMESPACE).assert_same(&added, "after garbage collection");
+}
+
+on_every_containerd!(what_refers_to_an_image_is_added_to_it);

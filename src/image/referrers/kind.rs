@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::ReferrerGraph;
+use crate::image::names;
 use crate::oci::{Manifest, MediaType, Referrer};
 
 /// The layer of cosign's signatures.
@@ -55,6 +56,15 @@ impl fmt::Display for ReferrerKind {
             ReferrerKind::Other => "other",
         })
     }
+}
+
+/// How many there are of each kind, for people: "2 signatures, 1 SBOM, 1 other referrer".
+pub fn count(counts: impl IntoIterator<Item = (ReferrerKind, usize)>) -> String {
+    let counts = counts.into_iter().map(|(kind, count)| match kind {
+        ReferrerKind::Other => names::count(count, "other referrer"),
+        kind => names::count(count, &kind.to_string()),
+    });
+    counts.collect::<Vec<String>>().join(", ")
 }
 
 impl ReferrerKind {

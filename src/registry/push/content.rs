@@ -25,6 +25,12 @@ pub struct RepositoryContent {
     pub tags: BTreeMap<String, Digest>,
     /// Its manifests, indexes and blobs.
     pub digests: BTreeSet<Digest>,
+    /// The referrers that it lists, by the digest of the manifest that they refer to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub referrers: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// The referrers that the manifest under one of cosign's tags has all layers of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cosign_tags: BTreeMap<String, BTreeSet<Digest>>,
 }
 
 impl Details {
@@ -97,6 +103,7 @@ pub(in crate::registry) fn look(
             }
         }
     }
+    super::referrers::look(client, chosen, interrupt, &mut details)?;
     Ok(details)
 }
 
@@ -111,9 +118,13 @@ fn questions(chosen: &[Chosen]) -> Vec<Question<'_>> {
         let indexes = graph.indexes.iter().map(|(index, _)| index);
         let manifests = graph.images.iter().map(|image| &image.descriptor);
         let manifests = indexes.chain(manifests).chain(&graph.absent);
+        let referrers = image.named.referrers.iter();
+        let referrers = referrers.flat_map(|referrer| referrer.graph.documents());
         let tag = name.tag().map(|tag| Question::Tag(repository, tag));
-        let manifests = manifests.map(|manifest| Question::Manifest(repository, manifest.digest));
-        let blobs = super::stored_blobs(graph);
+        let manifests = manifests.map(|manifest| manifest.digest).chain(referrers);
+        let manifests = manifests.map(|digest| Question::Manifest(repository, digest));
+        let nothing = Details::default();
+        let blobs = super::stored_blobs(image, &nothing);
         let blobs = blobs.map(|blob| Question::Blob(repository, blob.digest, blob.size));
         for question in tag.into_iter().chain(manifests).chain(blobs) {
             if seen.insert(question) {

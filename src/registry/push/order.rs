@@ -26,7 +26,7 @@ pub(in crate::registry) fn blobs_to_push(chosen: &[Chosen], details: &Details) -
             continue;
         };
         let repository = name.repository();
-        for blob in super::stored_blobs(&image.named.graph) {
+        for blob in super::stored_blobs(image, details) {
             if details.has(repository, &blob.digest) {
                 continue;
             }

@@ -172,10 +172,10 @@ fn state(image: &NamedImage, details: &Details) -> (Change, bool) {
         return (Change::New, false);
     };
     let repository = name.repository();
-    let is_present = graph
-        .blobs()
-        .iter()
-        .all(|blob| details.has(repository, &blob.digest));
+    let mut blobs = graph.blobs().into_iter();
+    let mut referrers = image.referrers.iter();
+    let is_present = blobs.all(|blob| details.has(repository, &blob.digest))
+        && referrers.all(|referrer| details.shows(repository, referrer));
     let root = graph.root.digest;
     let change = match name.tag() {
         Some(tag) => match details.tagged(repository, tag) {
@@ -262,12 +262,15 @@ fn needed_by(image: &Chosen, candidates: &Candidates<'_>, inventory: &Inventory<
         .map(|candidate| &candidate.omitted.layers);
     let documents = graph.indexes.iter().map(|(index, _)| index);
     let documents = documents.chain(graph.images.iter().map(|image| &image.descriptor));
-    let documents = documents.filter(|one| !inventory.details.has(name.repository(), &one.digest));
-    let blobs = super::stored_blobs(graph).filter(|blob| {
+    let documents = documents.map(|document| document.digest);
+    let referrers = inventory.details.unshown(image);
+    let documents = documents.chain(referrers.flat_map(|referrer| referrer.graph.documents()));
+    let documents = documents.filter(|digest| !inventory.details.has(name.repository(), digest));
+    let blobs = super::stored_blobs(image, &inventory.details).filter(|blob| {
         let is_omitted = omitted.is_some_and(|omitted| omitted.contains(&blob.digest));
         !is_omitted && !inventory.has_blob(&blob.digest, blob.size)
     });
-    documents.chain(blobs).map(|blob| blob.digest).collect()
+    documents.chain(blobs.map(|blob| blob.digest)).collect()
 }
 
 /// Warns of indexes that the registry may refuse.

@@ -76,6 +76,17 @@ pub(super) enum Completed {
     Lost(Error),
 }
 
+/// The response to a manifest.
+pub(in crate::registry) enum Offered {
+    /// The repository has it now.
+    Stored {
+        /// Whether the registry lists it as a referrer of its subject.
+        is_listed: bool,
+    },
+    /// Why the registry does not take this manifest.
+    Refused(Error),
+}
+
 /// The subject of a blob in messages.
 pub(super) fn subject(at: &Endpoint, blob: &Digest) -> String {
     format!("blob {blob} of {}", at.path)
@@ -83,7 +94,7 @@ pub(super) fn subject(at: &Endpoint, blob: &Digest) -> String {
 
 impl Client {
     /// Makes a request for what a push needs to know or to change, which can be repeated as a whole.
-    fn request(
+    pub(super) fn request(
         &self,
         at: &Endpoint,
         access: &Access,
@@ -101,7 +112,7 @@ impl Client {
         Ok((scheme, root))
     }
 
-    fn path_url(&self, at: &Endpoint, path: &str) -> Result<Uri, RequestError> {
+    pub(super) fn path_url(&self, at: &Endpoint, path: &str) -> Result<Uri, RequestError> {
         let (scheme, _) = self.root(at)?;
         url(&scheme, at, path)
     }
@@ -333,18 +344,20 @@ impl Client {
         manifest: &Descriptor,
         bytes: &Arc<[u8]>,
     ) -> Result<()> {
-        let refused = self.offer_manifest(at, reference, manifest, bytes)?;
-        refused.map_or(Ok(()), Err)
+        match self.offer_manifest(at, reference, manifest, bytes)? {
+            Offered::Stored { .. } => Ok(()),
+            Offered::Refused(error) => Err(error),
+        }
     }
 
-    /// The same; returns why the registry does not take this manifest, if it does not.
+    /// The same; a registry that does not take this manifest is no error.
     pub(in crate::registry) fn offer_manifest(
         &self,
         at: &Endpoint,
         reference: &str,
         manifest: &Descriptor,
         bytes: &Arc<[u8]>,
-    ) -> Result<Option<Error>> {
+    ) -> Result<Offered> {
         let name = manifest_subject(at, reference);
         let path = format!("/v2/{}/manifests/{reference}", at.path);
         self.with_retries(at, || {
@@ -360,10 +373,10 @@ impl Client {
             let status = answer.status;
             if !status.is_success() {
                 let (body, error) = read_refusal(at, &Access::Push, &name, answer);
-                let is_about_it = matches!(status.as_u16(), 400 | 409 | 412 | 422)
+                let is_about_it = matches!(status.as_u16(), 400 | 409 | 412 | 415 | 422)
                     || status == StatusCode::NOT_FOUND && body.is_specified && body.code != "NAME_UNKNOWN";
                 return match error {
-                    RequestError::End(error) if is_about_it => Ok(Some(error)),
+                    RequestError::End(error) if is_about_it => Ok(Offered::Refused(error)),
                     error => Err(error),
                 };
             }
@@ -376,7 +389,10 @@ impl Client {
                     let problem = format!("stored it as {other}, expected {}", manifest.digest);
                     Err(RequestError::end(at, &name, problem, None))
                 }
-                _ => Ok(None),
+                // Source: OCI distribution specification 1.1, "Pushing Manifests with Subject".
+                _ => Ok(Offered::Stored {
+                    is_listed: answer.headers.contains_key("oci-subject"),
+                }),
             }
         })
     }
@@ -423,7 +439,7 @@ pub(super) struct Form {
     pub(super) is_alone: bool,
 }
 
-fn manifest_subject(at: &Endpoint, reference: &str) -> String {
+pub(super) fn manifest_subject(at: &Endpoint, reference: &str) -> String {
     let separator = if reference.contains(':') { '@' } else { ':' };
     format!("{}{separator}{reference}", at.path)
 }

@@ -45,12 +45,23 @@ impl Images {
     }
 
     /// Adds blobs, and names one of them.
-    pub(super) fn named(mut self, name: &str, root: &Descriptor, blobs: Vec<TestBlob>) -> Images {
+    pub(super) fn named(self, name: &str, root: &Descriptor, blobs: Vec<TestBlob>) -> Images {
+        let annotations = json!({"org.opencontainers.image.ref.name": name});
+        self.annotated(annotations, root, blobs)
+    }
+
+    /// Adds blobs, and an entry for one of them with these annotations.
+    pub(super) fn annotated(
+        mut self,
+        annotations: serde_json::Value,
+        root: &Descriptor,
+        blobs: Vec<TestBlob>,
+    ) -> Images {
         for blob in blobs {
             fs::write(self.blob_path(&blob.descriptor.digest), blob.bytes).unwrap();
         }
         let mut entry = serde_json::to_value(root).unwrap();
-        entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        entry["annotations"] = annotations;
         self.entries.push(entry);
         self
     }

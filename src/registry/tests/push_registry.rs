@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::oci::Digest;
+use crate::oci::{Digest, MediaType};
 use crate::registry::testing::{Reply, Seen, Server};
 
 /// How a registry differs from others.
@@ -29,6 +29,10 @@ pub(super) struct Dialect {
     pub(super) keeps: bool,
     /// Whether it deletes blobs.
     pub(super) deletes: bool,
+    /// Whether it has the referrers API, with two on each page.
+    pub(super) lists_referrers: bool,
+    /// Whether it takes manifests with a subject.
+    pub(super) takes_referrers: bool,
 }
 
 impl Default for Dialect {
@@ -43,6 +47,8 @@ impl Default for Dialect {
             least: 0,
             keeps: false,
             deletes: false,
+            lists_referrers: false,
+            takes_referrers: true,
         }
     }
 }
@@ -110,6 +116,11 @@ impl PushRegistry {
                 Some(bytes) => Reply::new(200, bytes.clone()),
                 None => unknown("BLOB_UNKNOWN"),
             };
+        }
+        if let Some((repository, subject)) = path.split_once("/referrers/")
+            && self.dialect.lists_referrers
+        {
+            return self.referrers(seen, repository, subject);
         }
         match path.split_once("/manifests/") {
             Some((repository, reference)) => self.manifest(seen, repository, reference),
@@ -221,6 +232,12 @@ impl PushRegistry {
                     );
                     return Reply::new(400, body);
                 }
+                let subject = subject_of(&seen.content);
+                if !subject.is_empty() && !self.dialect.takes_referrers {
+                    let body =
+                        r#"{"errors":[{"code":"MANIFEST_INVALID","message":"unknown field: subject"}]}"#;
+                    return Reply::new(400, body);
+                }
                 let found = Digest::sha256(&seen.content);
                 assert!(digest.is_none_or(|digest| digest == found));
                 let media_type = seen.header("content-type").unwrap().to_string();
@@ -231,8 +248,41 @@ impl PushRegistry {
                 if digest.is_none() {
                     shelf.tags.insert((repository.into(), reference.into()), found);
                 }
-                Reply::new(201, "").with("Docker-Content-Digest", found.to_string())
+                let reply = Reply::new(201, "").with("Docker-Content-Digest", found.to_string());
+                match self.dialect.lists_referrers && !subject.is_empty() {
+                    true => reply.with("OCI-Subject", subject),
+                    false => reply,
+                }
             }
+        }
+    }
+
+    /// A page of the referrers of a manifest.
+    fn referrers(&self, seen: &Seen, repository: &str, subject: &str) -> Reply {
+        let shelf = self.shelf.lock().unwrap();
+        let from: usize = parameters(&seen.query)
+            .get("from")
+            .map_or(0, |from| from.parse().unwrap());
+        let manifests = shelf.manifests.iter();
+        let all =
+            manifests.filter(|((path, _), (_, bytes))| path == repository && subject_of(bytes) == subject);
+        let all: Vec<Value> = all
+            .map(|((_, digest), (media_type, bytes))| {
+                json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+            })
+            .collect();
+        let page: Vec<&Value> = all.iter().skip(from).take(2).collect();
+        let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": page});
+        let reply = Reply::new(200, index.to_string()).with("Content-Type", MediaType::OCI_INDEX);
+        match from + 2 < all.len() {
+            true => reply.with(
+                "Link",
+                format!(
+                    "</v2/{repository}/referrers/{subject}?from={}>; rel=\"next\"",
+                    from + 2
+                ),
+            ),
+            false => reply,
         }
     }
 
@@ -259,6 +309,15 @@ impl PushRegistry {
             .copied()
             .or_else(|| blobs.find(|digest| !shelf.blobs.contains_key(&key(digest))))
     }
+}
+
+/// The digest that a manifest refers to, or nothing.
+fn subject_of(document: &[u8]) -> String {
+    let document: Value = serde_json::from_slice(document).unwrap();
+    document["subject"]["digest"]
+        .as_str()
+        .unwrap_or_default()
+        .to_string()
 }
 
 fn unknown(code: &str) -> Reply {

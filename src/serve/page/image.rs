@@ -1,11 +1,14 @@
 //! One image: its digests, how it is pulled, its platforms, and what refers to it.
 
+use std::collections::BTreeMap;
+
 use super::commands::{Command, Site, pulls};
 use super::{Shown, copy, frame, size};
 use crate::escape::shell_word;
 use crate::html::{Html, count};
 use crate::image::Image;
 use crate::image::provenance::Evidence;
+use crate::image::referrers::{self, ReferrerKind};
 use crate::oci::Digest;
 use crate::serve::content::Content;
 use crate::serve::images::ServedName;
@@ -58,6 +61,15 @@ fn facts(body: &mut Html, image: &ServedName) {
             body.each(&overview.platforms, ", ", |body, platform| {
                 body.text(platform);
             });
+        });
+    }
+    if !image.named.referrers.is_empty() {
+        let mut counts: BTreeMap<ReferrerKind, usize> = BTreeMap::new();
+        for referrer in image.named.referrers.iter() {
+            *counts.entry(referrer.kind()).or_default() += 1;
+        }
+        fact(body, "Signatures and more", |body| {
+            body.text(referrers::count(counts));
         });
     }
     fact(body, "Size", |body| {
@@ -230,11 +242,19 @@ fn referrers(body: &mut Html, content: &Content, image: &ServedName) {
             subject,
         )
     });
+    let listed: Vec<_> = listed.collect();
+    let tagged = image.named.referrers.iter();
+    let tagged = tagged.map(|referrer| (referrer.told_type(), referrer.digest(), referrer.subject));
+    let is_new = |row: &(&str, Digest, Digest)| {
+        let mut listed = listed.iter();
+        listed.all(|(_, digest, subject)| (*digest, *subject) != (row.1, row.2))
+    };
+    let tagged: Vec<_> = tagged.filter(is_new).collect();
     let attestations = image.named.graph.images.iter().filter_map(|image| {
         let subject = image.descriptor.attests()?.parse().ok()?;
         Some(("attestation", image.descriptor.digest, subject))
     });
-    let mut rows = listed.chain(attestations).peekable();
+    let mut rows = listed.into_iter().chain(tagged).chain(attestations).peekable();
     if rows.peek().is_none() {
         return;
     }
@@ -262,8 +282,10 @@ fn part(image: &ServedName, digest: Digest) -> String {
     }
     let mut variants = image.overview.variants.iter();
     let variant = variants.find(|variant| variant.digest == digest);
+    let mut referrers = image.named.referrers.iter();
     match variant.and_then(|variant| variant.platform.as_ref()) {
         Some(platform) => platform.to_string(),
+        None if referrers.any(|referrer| referrer.digest() == digest) => "referrer".into(),
         None => "manifest".into(),
     }
 }

@@ -24,7 +24,7 @@ const MAX_MERGES: usize = 20;
 
 /// Where a value begins, counted from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The line.
     pub line: usize,
     /// The character in it.
@@ -42,7 +42,7 @@ impl Position {
 
 /// Why a file is refused, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct YamlError {
+pub(crate) struct YamlError {
     pub position: Position,
     pub reason: String,
 }
@@ -58,7 +58,7 @@ impl YamlError {
 
 /// A key that a mapping has before, and where it is again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Duplicate {
+pub(crate) struct Duplicate {
     /// The number of its document.
     root: usize,
     pub position: Position,
@@ -78,7 +78,7 @@ impl From<ScanError> for YamlError {
 }
 
 /// The documents of a file.
-pub(super) struct Tree<'t> {
+pub(crate) struct Tree<'t> {
     nodes: Vec<Node<'t>>,
     roots: Vec<usize>,
     duplicates: Vec<Duplicate>,
@@ -292,7 +292,7 @@ fn is_null(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> bool {
 
 /// A value of a tree.
 #[derive(Clone, Copy)]
-pub(super) struct Yaml<'a> {
+pub(crate) struct Yaml<'a> {
     tree: &'a Tree<'a>,
     id: usize,
 }
