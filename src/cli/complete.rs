@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(complete("lo"), "load\n:4\n");
         assert_eq!(complete("load --attach o"), "offline\n:4\n");
         assert_eq!(complete("load --attach=o"), "offline\n:4\n");
-        assert_eq!(complete("load --allow"), "--allow-restart\n:4\n");
+        assert_eq!(complete("load --allow-r"), "--allow-restart\n:4\n");
         assert_eq!(complete("save -q --from-"), ":4\n");
         // The shell knows the names of files.
         assert_eq!(complete("load ima"), ":0\n");

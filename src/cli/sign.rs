@@ -19,8 +19,8 @@ use super::{ending, files};
 pub struct SignArgs {
     /// Sign the archive with an SSH key, into FILE.sig
     ///
-    /// KEY is a private key, or a public one whose private half ssh-agent has; so is one with a passphrase, for which nobody
-    /// is asked. `load --allowed-signers` and `ssh-keygen -Y verify -n sealift-archive` check the signature.
+    /// KEY is a private key. If it has a passphrase, or if KEY is a public key, ssh-agent signs. `load --allowed-signers` and
+    /// `ssh-keygen -Y verify -n sealift-archive` check the signature.
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
     /// File of the signature [default: that of the archive, with .sig at its end]
@@ -71,7 +71,7 @@ pub fn written(written: &signature::Written) -> String {
 pub struct SignersArgs {
     /// Accept only archives that one of these signers has signed
     ///
-    /// FILE is one of allowed signers as `ssh-keygen -Y verify` reads it. The signature is in ARCHIVE.sig.
+    /// `ssh-keygen -Y verify` reads the same kind of FILE. The signature is in ARCHIVE.sig.
     #[arg(long, value_name = "FILE")]
     allowed_signers: Option<PathBuf>,
     /// Accept only this one of the signers

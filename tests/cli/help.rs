@@ -167,6 +167,20 @@ fn help_of_shared_options() {
 
               [default: 64GiB]
 
+    <whose signatures archives must have>
+          --allowed-signers <FILE>
+              Accept only archives that one of these signers has signed
+
+              `ssh-keygen -Y verify` reads the same kind of FILE. The signature is in ARCHIVE.sig.
+
+          --signer <NAME>
+              Accept only this one of the signers
+
+          --signature <FILE>
+              File of the signature [default: that of the archive, with .sig at its end]
+
+              With several archives, give it once for each, in the same order.
+
     <how registries are reached>
           --insecure <HOST[:PORT]>
               Allow plain HTTP and unverified certificates for this registry; repeatable
@@ -226,7 +240,6 @@ fn help_of_shared_options() {
 
       -h, --help
               Print help (see a summary with '-h')
-
     ");
 }
 
@@ -299,6 +312,8 @@ fn help_of_list() {
 
               With several archives, give it once for each, in the same order.
 
+        <whose signatures archives must have>
+
         <temporary files and large layers>
 
           --no-trunc
@@ -308,6 +323,7 @@ fn help_of_list() {
 
     Examples:
       sealift list images.tar
+      sealift list images.tar --allowed-signers allowed_signers
       sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
     Below each image are the digests of its index, manifests and configs. One of them is what Docker
@@ -494,14 +510,18 @@ fn the_summary_of_a_command_is_short() {
       <FILE>...  Archives, parts of archives, or layout folders; `-` is standard input
 
     Options:
-          --expect <DIGEST>        Accept only the archive with this digest, as `save` printed it
-          --tmpdir <DIR>           Directory for temporary files
-          --max-layer-size <SIZE>  Refuse layers that decompress to more than this [default: 64GiB]
-          --no-trunc               Do not shorten digests and names to fit the terminal
-          --json                   Print one JSON document on standard output
-      -q, --quiet                  Print only results and errors
-      -v, --verbose                Print each step and each blob on standard error
-      -h, --help                   Print help (see more with '--help')
+          --expect <DIGEST>         Accept only the archive with this digest, as `save` printed it
+          --allowed-signers <FILE>  Accept only archives that one of these signers has signed
+          --signer <NAME>           Accept only this one of the signers
+          --signature <FILE>        File of the signature [default: that of the archive, with .sig at
+                                    its end]
+          --tmpdir <DIR>            Directory for temporary files
+          --max-layer-size <SIZE>   Refuse layers that decompress to more than this [default: 64GiB]
+          --no-trunc                Do not shorten digests and names to fit the terminal
+          --json                    Print one JSON document on standard output
+      -q, --quiet                   Print only results and errors
+      -v, --verbose                 Print each step and each blob on standard error
+      -h, --help                    Print help (see more with '--help')
     ");
 }
 

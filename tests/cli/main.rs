@@ -41,7 +41,8 @@
 //! serve_access.rs  its passwords, TLS and configuration of clients
 //! serve_page.rs    its page for people, in chromium too
 //! serve_faults.rs  `serve` when something goes wrong meanwhile
-//! signing.rs    archives and receipts that are signed, and signatures that are demanded
+//! signers.rs    signatures that archives must have
+//! signing.rs    archives and receipts that are signed
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -91,6 +92,7 @@ mod serve;
 mod serve_access;
 mod serve_faults;
 mod serve_page;
+mod signers;
 mod signing;
 mod sudo;
 mod tables;
