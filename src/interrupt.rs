@@ -2,6 +2,7 @@
 //! signal. Without [`Interrupt::install`] nothing is ever interrupted.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,12 @@ type Action = Box<dyn FnOnce() + Send>;
 /// The flag and the cleanup list of one run. Clones share both.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<State>);
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interrupt").finish_non_exhaustive()
+    }
+}
 
 #[derive(Default)]
 struct State {

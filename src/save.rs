@@ -4,11 +4,13 @@
 //! - `resolve`: references to images
 //! - `referrers`: what refers to images, such as signatures
 //! - `omit`: what is left out because a host has it
+//! - `policy`: images that a policy does not accept
 //! - `write`: writes the archive
 //! - `forecast`: what a save would write, and the space that it needs
 
 mod forecast;
 mod omit;
+mod policy;
 mod referrers;
 mod resolve;
 mod write;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 
 pub use self::forecast::{Forecast, Room, forecast, rooms};
 use self::omit::Omission;
+pub use self::policy::verdicts;
 pub use self::referrers::ReferrerSelection;
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
@@ -40,6 +43,7 @@ use crate::progress::Progress;
 use crate::retry::Retry;
 use crate::source::Source;
 use crate::transfer::{self, Moved};
+use crate::trust::{PolicyCheck, Verdict};
 
 /// The output of a save.
 pub enum Output<'a> {
@@ -86,6 +90,8 @@ pub struct Options {
     pub referrers: ReferrerSelection,
     /// Whether images without a signature are refused: of the index, or of every platform that is saved.
     pub requires_signature: bool,
+    /// The policy that the images have to meet.
+    pub policy: Option<PolicyCheck>,
 }
 
 impl Default for Options {
@@ -107,6 +113,7 @@ impl Default for Options {
             sign: None,
             referrers: ReferrerSelection::All,
             requires_signature: false,
+            policy: None,
         }
     }
 }
@@ -203,6 +210,9 @@ pub struct Saved {
         serialize_with = "Platform::serialize_texts"
     )]
     pub signed_elsewhere: Vec<Platform>,
+    /// What the policy of the save says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Verdict>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -301,6 +311,9 @@ fn resolved(
     }
     if options.requires_signature {
         skipped.extend(images.without_unsigned());
+    }
+    if let Some(policy) = &options.policy {
+        skipped.extend(images.without_unaccepted(source, policy, interrupt)?);
     }
     if options.platforms.is_none() {
         note_foreign(&images, progress);
@@ -479,6 +492,7 @@ fn summary(
             omitted: measured.omitted,
             referrers: measured.referrers.clone(),
             signed_elsewhere: asked.referring.unsaved.clone(),
+            policy: asked.verdict.clone(),
         });
     }
     skipped.sort_by_key(|image| image.reference.full());

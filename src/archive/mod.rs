@@ -21,16 +21,20 @@
 //! - `referrers`: entries that refer to an image and are none
 //! - `privacy`: whether others may read an archive
 //! - [`signature`]: the signature of an archive, in a file beside it
+//! - `attached`: what is attached to its images, with the documents in it
+//! - `policy`: what a policy says of its images
 //! - `verify`: everything that can be wrong with an archive, in one report
 //! - [`view`]: the tar that is sent to an engine
 //! - `source`: an opened layout as a source of images
 
+mod attached;
 mod containers_image;
 mod docker_save;
 mod folder;
 pub mod format;
 mod graphs;
 mod layout;
+mod policy;
 mod privacy;
 mod reader;
 mod referrers;
@@ -45,11 +49,13 @@ mod verify;
 pub mod view;
 pub mod writer;
 
+pub use attached::Attached;
 pub use containers_image::may_have_written;
 pub use docker_save::{DockerSave, SavedImage, StoredLayer};
 pub(crate) use folder::allow_many_files;
 pub use graphs::Graphs;
 pub use layout::Layout;
+pub use policy::check_policy;
 pub use privacy::{is_private, is_private_place};
 pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use referrers::LayoutReferrers;

@@ -43,12 +43,21 @@ pub trait Blobs: Send + Sync {
     /// [`Error::Refused`] if the bytes do not match the descriptor or exceed [`MAX_METADATA`]; otherwise the error of
     /// reading them.
     fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
+        self.read_within(descriptor, MAX_METADATA)
+    }
+
+    /// Reads a blob of at most `limit` bytes, verified against size and digest; `None` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Blobs::metadata`], with this limit.
+    fn read_within(&self, descriptor: &Descriptor, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(open) = self.open(descriptor)? else {
             return Ok(None);
         };
-        if descriptor.size > MAX_METADATA {
+        if descriptor.size > limit {
             let problem = Problem::TooLarge {
-                limit: MAX_METADATA,
+                limit,
                 found: descriptor.size,
             };
             let place = Place::blob(descriptor.digest).within(self.label());

@@ -237,6 +237,7 @@ mod tests {
                 obstacles: vec![obstacle],
             },
             referrers: LoadedReferrers::default(),
+            policy: None,
         });
         plan.skipped.push(Skipped {
             name: "49eb".into(),

@@ -16,6 +16,7 @@ use sealift::oci::{Digest, Platform, Reference};
 use sealift::save::LeftOut;
 
 use super::archive::{Accepted, FileArgs};
+use super::attached::DocumentArgs;
 use super::output::{Failure, MultiReport, Outcome, Output};
 use super::referrers;
 use super::rows::own_rows;
@@ -30,6 +31,8 @@ Examples:
   sealift list images.tar
   sealift list images.tar --allowed-signers allowed_signers
   sealift list --json images.tar | jq -r '.archives[].images[].digest'
+  sealift list images.tar --image httpd:2.4 --sbom > sbom.json
+  sealift list images.tar --image httpd:2.4 --platform linux/amd64 --attestation slsaprovenance
 
 Below each image are the digests of its index, manifests and configs. One of them is what Docker shows as \
 IMAGE ID: the config's digest in a classic store; the index's digest in a containerd store, or the manifest's if \
@@ -40,6 +43,8 @@ records it. -q prints only the table and the archive's digest.
 pub struct List {
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    document: DocumentArgs,
     #[command(flatten)]
     table: TableArgs,
 }
@@ -130,8 +135,15 @@ struct UncompressedLayer {
 impl List {
     /// Lists the archives.
     pub fn run(&self, output: &Output, interrupt: &sealift::interrupt::Interrupt) -> Outcome {
+        self.document.check(output, self.files.are_several())?;
         let mut end = MultiReport::new(output);
         for (label, archive) in self.files.open(interrupt)? {
+            if self.document.is_asked() {
+                let Accepted { layout, .. } = archive?;
+                layout.check_opening()?;
+                self.document.print(layout.as_ref(), output, interrupt)?;
+                continue;
+            }
             let listed = archive.and_then(|Accepted { layout, signed }| {
                 layout.check_opening()?;
                 let omitted = layout.omitted().clone();

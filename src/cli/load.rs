@@ -18,6 +18,7 @@ use super::bars;
 use super::engines::{self, EngineArgs, LoadContext};
 use super::output::{Failure, Outcome, Output};
 use super::planned::Printed;
+use super::policy::PolicyArgs;
 use super::receipt::{self, Receipt};
 use super::registry::PushArgs;
 use super::rename::RenameArgs;
@@ -34,6 +35,7 @@ Examples:
   sudo sealift load images.tar
   sudo sealift load images.tar --expect sha256:...     # the line that save printed
   sealift load images.tar --dry-run                    # what would be sent, named and attached
+  sudo sealift load images.tar --policy policy.yaml    # only if the right people signed the images
   sudo sealift load images.tar --receipt load.json     # what was loaded, for the records
   sudo sealift load images.tar --allowed-signers /etc/sealift/allowed_signers
   sudo sealift load images.tar --receipt load.json --sign /root/.ssh/id_ed25519
@@ -124,6 +126,8 @@ pub struct Load {
     /// - images with layers that neither the archive nor the target has
     ///
     /// - images that podman or a registry refuses
+    ///
+    /// - images that the policy does not accept
     #[arg(long)]
     keep_going: bool,
     /// Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine shows
@@ -136,6 +140,8 @@ pub struct Load {
     /// KEY is as in `save --sign`. `ssh-keygen -Y verify -n sealift-receipt` checks the signature.
     #[arg(long, value_name = "KEY", requires = "receipt")]
     sign: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
@@ -166,6 +172,7 @@ impl Load {
     fn load(&self, receipt: Option<&Receipt>, output: &Output, interrupt: &Interrupt) -> Outcome {
         self.check()?;
         self.archive.check()?;
+        let options = self.options(interrupt)?;
         let progress = bars::progress(output);
         let choice = match &self.to {
             To::Auto => Some(self.engines.choose()?),
@@ -201,7 +208,7 @@ impl Load {
                 .map(|(_, target)| target.as_ref())
                 .collect::<Vec<_>>(),
             &archives,
-            &self.options(),
+            &options,
             &mut observer,
             progress.as_ref(),
             interrupt,
@@ -301,8 +308,8 @@ impl Load {
     }
 
     /// What is loaded, and how.
-    fn options(&self) -> LoadOptions {
-        LoadOptions {
+    fn options(&self, interrupt: &Interrupt) -> Result<LoadOptions> {
+        Ok(LoadOptions {
             images: self.image.clone(),
             renames: self.rename.renames().to_vec(),
             platforms: self.platform.clone(),
@@ -312,7 +319,8 @@ impl Load {
                 quick: self.push.digests_only(),
                 ..self.archive.verify_options()
             },
+            policy: self.policy.read(interrupt)?,
             ..LoadOptions::default()
-        }
+        })
     }
 }

@@ -10,6 +10,7 @@ use sealift::oci::Reference;
 
 use super::output::{Failure, Outcome, Output, skipped};
 use super::planned;
+use super::policy;
 use super::remedy;
 use super::rows::own_rows;
 use super::size::Size;
@@ -29,6 +30,13 @@ const COLUMNS: [Column; 6] = [
 pub fn print(output: &Output, report: &Report, warns_of_foreign: bool, width: Option<usize>) -> Outcome {
     if !output.is_quiet() {
         show(output, report, width)?;
+    }
+    if !output.is_quiet() {
+        for image in &report.images {
+            if let Some(verdict) = &image.details.policy {
+                policy::print(output, &image.name.familiar(), verdict, width)?;
+            }
+        }
     }
     if let Some(digest) = &report.details.digest {
         output.line(format_args!("archive {digest}"))?;

@@ -29,6 +29,7 @@
 //! - [`size`]: sizes as people write them
 
 mod archive;
+mod attached;
 mod bars;
 mod client_config;
 mod compare;
@@ -54,9 +55,11 @@ mod man;
 mod meter;
 mod notify;
 mod output;
+mod plain;
 mod planned;
 mod plugin;
 mod podman;
+mod policy;
 mod receipt;
 mod referrers;
 mod registry;

@@ -8,7 +8,7 @@ use sealift::verify::Report as Verification;
 
 use super::output::{Failure, Output};
 use super::size::Size;
-use super::{plugin, remedy};
+use super::{plugin, policy, remedy};
 
 /// Prints what is found before anything is loaded.
 pub struct Printed<'o> {
@@ -69,6 +69,11 @@ pub fn print(output: &Output, plan: &Plan) -> Result<(), Failure> {
     }
     for line in plan.to_string().lines() {
         output.line(line)?;
+    }
+    for image in &plan.images {
+        if let Some(verdict) = &image.policy {
+            policy::print(output, &image.name.familiar(), verdict, None)?;
+        }
     }
     Ok(())
 }

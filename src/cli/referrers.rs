@@ -2,11 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use sealift::escape::Escaped;
 use sealift::image::names::count;
 use sealift::image::referrers::{ReferrerKind, ReferrerSubject, ReferrerSummary};
+use sealift::save::ReferrerSelection;
 
 use super::size::Size;
+
+/// What is saved of what refers to images.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Which {
+    /// All of them
+    All,
+    /// Signatures only
+    Signatures,
+    /// None
+    None,
+}
+
+impl From<Which> for ReferrerSelection {
+    fn from(which: Which) -> ReferrerSelection {
+        match which {
+            Which::All => ReferrerSelection::All,
+            Which::Signatures => ReferrerSelection::Signatures,
+            Which::None => ReferrerSelection::None,
+        }
+    }
+}
 
 /// What referrers on one line have in common: what they refer to, its platform, their kind and what they say.
 type Group = (ReferrerSubject, Option<String>, ReferrerKind, String);

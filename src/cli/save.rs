@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use sealift::archive::signature;
 use sealift::archive::writer::{self, Inputs};
 use sealift::docker::{self, switch::Switch};
-use sealift::error::{ErrorKind, NewFile, Remedy};
+use sealift::error::{ErrorKind, Remedy};
 use sealift::image::asked::Asked;
 use sealift::image_list::Kind;
 use sealift::installer::{self, Executable, Installer};
@@ -17,7 +17,7 @@ use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::progress::Progress;
 use sealift::retry::Retry;
-use sealift::save::{self, Forecast, ReferrerSelection};
+use sealift::save::{self, Forecast};
 use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
@@ -26,6 +26,9 @@ use super::forecast::Needs;
 use super::from::{FromArgs, RebuildArgs};
 use super::lists::{self, ListArgs, Listed, all_of};
 use super::output::{Failure, Outcome, Output};
+use super::plain;
+use super::policy::PolicyArgs;
+use super::referrers::Which;
 use super::rename::RenameArgs;
 use super::saved::{self, by_id, without_a_name};
 use super::sign::SignArgs;
@@ -163,6 +166,8 @@ pub struct Save {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
     #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
     rebuild: RebuildArgs,
@@ -185,27 +190,6 @@ enum For {
     Crio,
 }
 
-/// What is saved of what refers to images.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
-    /// All of them
-    All,
-    /// Signatures only
-    Signatures,
-    /// None
-    None,
-}
-
-impl From<Which> for ReferrerSelection {
-    fn from(which: Which) -> ReferrerSelection {
-        match which {
-            Which::All => ReferrerSelection::All,
-            Which::Signatures => ReferrerSelection::Signatures,
-            Which::None => ReferrerSelection::None,
-        }
-    }
-}
-
 /// Names of standard output, on which no report may be printed then.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
@@ -215,9 +199,15 @@ impl Save {
         let to_stdout = STDOUT.iter().any(|name| self.output == Path::new(name));
         let mut stdout = std::io::stdout();
         let installer = self.installer()?;
-        if self.require_signed && self.referrers == Which::None {
+        let needing = [
+            ("--require-signed", self.require_signed),
+            ("--policy", self.policy.path().is_some()),
+        ];
+        if self.referrers == Which::None
+            && let Some((option, _)) = needing.iter().find(|(_, is_given)| *is_given)
+        {
             return Err(Error::Usage {
-                message: "--require-signed cannot be kept with --referrers none".into(),
+                message: format!("{option} cannot be kept with --referrers none"),
                 hint: Some("--referrers signatures saves no more than signatures".into()),
             }
             .into());
@@ -236,7 +226,7 @@ impl Save {
                 .into());
             }
         } else {
-            is_plain_tar(&self.output)?;
+            plain::is_plain_tar(&self.output)?;
             writer::check_place(&self.output, self.split.is_some(), Remedy::SaveTo)?;
             self.inputs().refuse_archive(&self.output)?;
             if let Some(installer) = &installer {
@@ -288,6 +278,7 @@ impl Save {
             referrers: self.referrers.into(),
             requires_signature: self.require_signed,
             sign,
+            policy: self.policy.read(interrupt)?,
             beside: installer.as_ref().map_or(Ok(0), Installer::size)?,
             jobs: self
                 .jobs
@@ -364,7 +355,8 @@ impl Save {
     fn inputs(&self) -> Inputs {
         let mut inputs = self.from.inputs();
         let lists = self.list.iter().chain(&self.lock);
-        for path in lists.chain(&self.have).chain(&self.executable) {
+        let given = self.have.iter().chain(&self.executable);
+        for path in lists.chain(given).chain(self.policy.path()) {
             inputs.add_path(path);
         }
         inputs
@@ -587,35 +579,5 @@ fn may_take_an_archive(stdout: &Stdout, output: &Output) -> Result<()> {
     Err(Error::Usage {
         message: message.into(),
         hint: Some(hint.into()),
-    })
-}
-
-/// Extensions of compressed files.
-const COMPRESSED: [&str; 14] = [
-    "gz", "tgz", "zst", "tzst", "xz", "txz", "bz2", "tbz", "tbz2", "lz", "lz4", "lzma", "z", "zip",
-];
-
-/// Refuses to write a plain tar under the name of a compressed one, which readers would rely on.
-fn is_plain_tar(output: &Path) -> Result<()> {
-    let extension = output.extension().and_then(|extension| extension.to_str());
-    let Some(extension) = extension.filter(|text| COMPRESSED.contains(&text.to_ascii_lowercase().as_str()))
-    else {
-        return Ok(());
-    };
-    let stem = output.with_extension("");
-    let plain = match stem
-        .extension()
-        .is_some_and(|inner| inner.eq_ignore_ascii_case("tar"))
-    {
-        true => stem,
-        false => output.with_extension("tar"),
-    };
-    Err(Error::Usage {
-        message: format!(
-            "{}: an archive is an uncompressed tar, not .{extension}: its layers are compressed already, and blobs are \
-             read at their offsets",
-            output.display()
-        ),
-        hint: Some(Remedy::SaveTo(NewFile::Whole(plain)).into()),
     })
 }

@@ -11,6 +11,7 @@ use sealift::save::{LeftOut, Saved, Skipped, Summary};
 use super::exit;
 use super::forecast::Needs;
 use super::output::{Outcome, Output, hint_of, skipped};
+use super::policy;
 use super::referrers;
 use super::rows::own_rows;
 use super::sign;
@@ -135,6 +136,9 @@ impl Report<'_> {
                 lines.push(format!("{}: {origins}", image.reference));
             }
             lines.extend(referrers::named(&image.reference.familiar(), &image.referrers));
+            if let Some(verdict) = &image.policy {
+                lines.extend(policy::lines(&image.reference.to_string(), verdict, width));
+            }
         }
         lines
     }

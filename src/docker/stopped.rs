@@ -345,6 +345,7 @@ fn planned(
         },
         digest_status,
         referrers: LoadedReferrers::all_dropped(candidate.referrers_of(image), CLASSIC),
+        policy: None,
         name,
         tag,
     }

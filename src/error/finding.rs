@@ -108,6 +108,7 @@ impl Finding {
                 | Problem::UnfinishedUpload { .. }
                 | Problem::UnfinishedRepair
                 | Problem::StrayReferrer { .. }
+                | Problem::StatementOfAnother { .. }
         )
     }
 
@@ -223,6 +224,10 @@ pub enum Problem {
     StrayReferrer { subject: Digest },
     #[error("is damaged, and refers to {}", Escaped(image))]
     DamagedReferrer { image: String },
+    #[error("states something about another image than {subject}, to which it is attached")]
+    StatementOfAnother { subject: Digest },
+    #[error("{} does not meet the policy: {reason}", Escaped(image))]
+    NotAccepted { image: String, reason: String },
     #[error("cannot be decompressed: {}", Escaped(reason))]
     Compression { reason: String },
     #[error("cannot be decompressed: it ends too early")]
@@ -332,6 +337,8 @@ impl Problem {
             Problem::TooMany { .. } | Problem::TooManyReferrers { .. } => "too-many",
             Problem::StrayReferrer { .. } => "stray-referrer",
             Problem::DamagedReferrer { .. } => "damaged-referrer",
+            Problem::StatementOfAnother { .. } => "statement-of-another",
+            Problem::NotAccepted { .. } => "not-accepted",
             Problem::Compression { .. } | Problem::StreamCut => "compression",
             Problem::DataAfterStream => "data-after-stream",
             Problem::Expands { .. } => "expands",

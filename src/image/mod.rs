@@ -34,4 +34,4 @@ pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};
 pub use named::NamedImage;
 pub use overview::{ImageId, Overview, Variant};
-pub use selector::Identity;
+pub use selector::{Identity, Selector};

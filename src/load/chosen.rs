@@ -279,6 +279,7 @@ fn planned_image(
         present: is_present,
         tagged: is_unchanged,
         change,
+        policy: None,
         digest_status: match candidate.digest() {
             None => DigestStatus::NoDigest {
                 reason: candidate.no_digest(),

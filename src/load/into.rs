@@ -1,5 +1,7 @@
 //! Verifies archives, and loads their images into one target or several.
 
+use std::borrow::Cow;
+
 use super::early::{self, Early, EndDelegation};
 use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
 use crate::archive::{self, Layout};
@@ -15,7 +17,8 @@ pub trait AnyTarget {
     /// # Errors
     ///
     /// Those of [`Target::probe`] and [`Target::plan`]; [`Error::NotFound`] if the target lacks layers that the archives
-    /// leave out, and images with such layers are not skipped.
+    /// leave out, and images with such layers are not skipped; [`Error::Refused`] if the policy does not accept images, and
+    /// they are not skipped.
     fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan>;
 
     /// Executes the plan, as [`Target::apply`] does.
@@ -41,11 +44,11 @@ pub trait AnyTarget {
 impl<T: Target> AnyTarget for T {
     fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
         let inventory: Inventory<T::Details> = self.probe(candidates, options)?;
-        let mut plan = self.plan(candidates, options, &inventory)?;
+        let (mut plan, options) = accepted_plan(self, candidates, Cow::Borrowed(options), &inventory)?;
         let lacking = candidates.lacking(&plan, &inventory);
         if !lacking.is_empty() {
             let options = options.without_lacking(lacking, candidates, &plan.target)?;
-            plan = self.plan(candidates, &options, &inventory)?;
+            (plan, _) = accepted_plan(self, candidates, Cow::Owned(options), &inventory)?;
         }
         plan.version = inventory.version;
         Ok(plan)
@@ -63,6 +66,28 @@ impl<T: Target> AnyTarget for T {
 
     fn early_work(&self) -> Early {
         self.early()
+    }
+}
+
+/// A plan of which the policy accepts every image, and the options that it was made by.
+fn accepted_plan<'o, T: Target>(
+    target: &T,
+    candidates: &Candidates<'_>,
+    mut options: Cow<'o, LoadOptions>,
+    inventory: &Inventory<T::Details>,
+) -> Result<(Plan, Cow<'o, LoadOptions>)> {
+    loop {
+        let mut plan = target.plan(candidates, &options, inventory)?;
+        let verdicts = candidates.verdicts(&plan, &options)?;
+        let rejected = candidates.rejected(&verdicts);
+        if !rejected.is_empty() {
+            options = Cow::Owned(options.without_rejected(rejected)?);
+            continue;
+        }
+        for image in &mut plan.images {
+            image.policy = verdicts.get(&image.candidate).cloned();
+        }
+        return Ok((plan, options));
     }
 }
 

@@ -11,6 +11,7 @@
 //! - `options`: which of them to load, and under which names
 //! - `plan`, `plan_text`: what a load will do; `report`: what it has done
 //! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
+//! - `policy`: images that a policy does not accept
 //! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
 //! - `omitted`: layers that archives leave out for a host that has them
 //! - `referrers`: what a target shows of signatures, SBOMs and attestations
@@ -29,6 +30,7 @@ mod omitted;
 mod options;
 mod plan;
 mod plan_text;
+mod policy;
 mod referrers;
 mod refused;
 mod report;

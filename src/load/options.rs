@@ -11,6 +11,7 @@ use crate::image::names;
 use crate::image::rename::{self, Rename};
 use crate::image::selector::{self, Identity, Selector};
 use crate::oci::{Platform, Reference};
+use crate::trust::PolicyCheck;
 use crate::verify;
 
 /// Which of the candidates to load, and how.
@@ -31,6 +32,10 @@ pub struct LoadOptions {
     /// Images, by their positions among the candidates, that are skipped because the target lacks layers of them that
     /// no archive has.
     pub lacking: BTreeMap<usize, LackingImage>,
+    /// The policy that the images have to meet.
+    pub policy: Option<PolicyCheck>,
+    /// Images, by their positions among the candidates, that are skipped because the policy does not accept them.
+    pub rejected: BTreeMap<usize, Skipped>,
 }
 
 /// The selected images.
@@ -93,7 +98,9 @@ impl LoadOptions {
         chosen.dedup();
         let lacking = chosen.iter().filter_map(|at| self.lacking.get(at));
         let lacking: Vec<Skipped> = lacking.map(LackingImage::skipped).collect();
-        chosen.retain(|at| !self.lacking.contains_key(at));
+        let rejected = chosen.iter().filter_map(|at| self.rejected.get(at));
+        let rejected: Vec<Skipped> = rejected.cloned().collect();
+        chosen.retain(|at| !self.lacking.contains_key(at) && !self.rejected.contains_key(at));
         let damaged: Vec<&DamagedImage> = damaged
             .iter()
             .filter_map(|at| candidates.damaged.get(*at))
@@ -109,6 +116,7 @@ impl LoadOptions {
                     kind: ErrorKind::Content,
                 })
                 .chain(lacking)
+                .chain(rejected)
                 .collect(),
         })
     }

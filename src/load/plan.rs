@@ -9,6 +9,7 @@ use super::{Candidate, Candidates, Evidence, LoadedReferrers, Obstacle};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::image::Image;
 use crate::oci::{Digest, Platform, Reference};
+use crate::trust::Verdict;
 
 /// By what the free space exceeds the known need if it is ample, beside `RESERVE`. Few images have less than a seventh of
 /// their size when they are compressed, and the need has their stored bytes twice.
@@ -143,6 +144,9 @@ pub struct PlannedImage {
     /// What the target will show of what refers to it.
     #[serde(skip_serializing_if = "LoadedReferrers::is_empty")]
     pub referrers: LoadedReferrers,
+    /// What the policy of the load says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Verdict>,
 }
 
 impl PlannedImage {

@@ -6,6 +6,7 @@ use super::plan::Platforms;
 use super::{Change, DigestStatus, Evidence, LoadedReferrers, Obstacle, Plan, PlannedImage, Skipped};
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, Reference};
+use crate::trust::Verdict;
 
 /// What only some targets report about an image; others leave it empty.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -19,6 +20,9 @@ pub struct LoadedDetails {
     /// What changes the digest in a later push from the target, with `keep_push_digest`; empty if nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push: Option<Vec<Obstacle>>,
+    /// What the policy of the load says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Verdict>,
 }
 
 /// The result for one image.
@@ -84,6 +88,7 @@ impl Loaded {
                 declined: planned.digest_status == DigestStatus::Declined,
                 attached: matches!(planned.digest_status, DigestStatus::ViaAttach { .. }),
                 push: None,
+                policy: planned.policy.clone(),
             },
             sent: 0,
         }

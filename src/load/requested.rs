@@ -44,6 +44,7 @@ impl Requested<'_> {
             change: Change::New,
             digest_status: DigestStatus::Native,
             referrers: LoadedReferrers::all_dropped(self.referrers(), NO_REFERRERS),
+            policy: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::image::{Documents, Graph, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Kind, MediaType, PlatformSelection, Reference};
 use crate::source::{self, Answer, Found, Query, Source};
+use crate::trust::Verdict;
 use crate::workers;
 
 /// Most bytes of manifests, indexes and configs in one save, counted for each image. They are held in memory
@@ -38,6 +39,8 @@ pub(super) struct Asked {
     pub is_private: bool,
     /// What is said about its referrers.
     pub referring: Referring,
+    /// What the policy says of it, if there is one.
+    pub verdict: Option<Verdict>,
 }
 
 /// An image that was followed down to its layers.
@@ -97,7 +100,10 @@ impl Images {
     }
 
     /// Removes the images for which there is an error.
-    fn take_out(&mut self, fault: impl Fn(&NamedImage, &Reference) -> Option<Error>) -> Vec<Skipped> {
+    pub(super) fn take_out(
+        &mut self,
+        mut fault: impl FnMut(&NamedImage, &Reference) -> Option<Error>,
+    ) -> Vec<Skipped> {
         let mut skipped = Vec::new();
         let (mut named, mut asked) = (Vec::new(), Vec::new());
         let images = std::mem::take(&mut self.named);
@@ -345,6 +351,7 @@ impl<'a> Resolver<'a> {
                 origin: found.origin.clone(),
                 is_private: found.is_private,
                 referring: Referring::default(),
+                verdict: None,
             },
         })
     }

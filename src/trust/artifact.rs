@@ -17,7 +17,7 @@ const BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// Annotations of a layer: what its statement is, as cosign and as buildkit write it.
 const LAYER_PREDICATES: [&str; 2] = ["predicateType", "in-toto.io/predicate-type"];
 /// Layers with a statement.
-const STATEMENTS: [&str; 2] = [
+pub(super) const STATEMENTS: [&str; 2] = [
     "application/vnd.dsse.envelope.v1+json",
     "application/vnd.in-toto+json",
 ];
@@ -32,7 +32,7 @@ const SBOMS: [&str; 7] = [
     "application/vnd.sbom",
 ];
 /// Most layers of a referrer whose content is read to say what it claims.
-const MAX_READ: usize = 100;
+pub(super) const MAX_READ: usize = 100;
 
 /// What kind of artifact a referrer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -150,6 +150,11 @@ impl Artifact {
     }
 }
 
+/// Whether a media type or artifact type is that of an SBOM.
+pub(super) fn is_sbom(media_type: &str) -> bool {
+    SBOMS.iter().any(|sbom| media_type.starts_with(sbom))
+}
+
 fn of_manifest(manifest: &Manifest) -> Artifact {
     let layers = || manifest.layers.iter().map(|layer| layer.media_type.as_str());
     let first = layers().next();
@@ -178,7 +183,6 @@ fn of_manifest(manifest: &Manifest) -> Artifact {
                 .filter_map(|name| layer.annotations.get(*name)),
         );
     }
-    let is_sbom = |media_type: &str| SBOMS.iter().any(|sbom| media_type.starts_with(sbom));
     let kind = if is_notation(manifest) {
         ArtifactKind::NotationSignature
     } else if layers().any(|layer| layer == simple_signing::MEDIA_TYPE) {

@@ -80,6 +80,7 @@ pub struct ManifestVerdict {
     /// What it is to its image.
     pub role: Role,
     /// Its platform, if the index says so.
+    #[serde(with = "crate::oci::platform::optional_text")]
     pub platform: Option<Platform>,
     /// Its signatures that were checked.
     pub signatures: Vec<CheckedSignature>,

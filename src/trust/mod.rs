@@ -14,6 +14,9 @@
 //! - `check`: the signatures of one manifest
 //! - `policy`: what an operator demands of images, by their names
 //! - `artifact`: what a referrer is, without checking it; `attestation`: the statements in one
+//! - `subjects`: the manifests of an image with what refers to them, and the blobs of those
+//! - `told`: verdicts in words and as documents
+//! - `document`: what attestations state, and SBOMs
 //! - `flaw`: why a signature does not count
 
 mod artifact;
@@ -24,6 +27,7 @@ mod certificate;
 #[cfg(test)]
 mod certificate_tests;
 mod check;
+mod document;
 mod flaw;
 mod key;
 mod log;
@@ -36,10 +40,12 @@ mod signer;
 mod simple_signing;
 pub mod ssh;
 mod statement;
+mod subjects;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trusted_identity;
 
 use crate::error::{ErrorKind, Result};
@@ -48,11 +54,13 @@ use crate::oci::Descriptor;
 pub use artifact::{Artifact, ArtifactKind};
 pub use attestation::statement_of;
 pub use check::{CheckedSignature, MAX_SIGNATURES, ManifestVerdict, ReferringManifest, Role, Subject};
+pub use document::{AttachedDocument, MAX_DOCUMENT};
 pub use flaw::Flaw;
 pub use log::LogEntry;
 pub use policy::{Policy, Rule, RuleKind, Subjects, Unmet, UnmetReason, Verdict};
 pub use signer::{Signed, Signer};
 pub use statement::Statement;
+pub use subjects::{FetchFrom, PolicyCheck};
 
 /// Largest bundle, envelope or document of a signature that is read, in bytes. Attestations with a whole SBOM in them
 /// have a few megabytes.

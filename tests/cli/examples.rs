@@ -1,6 +1,6 @@
 //! The examples of the help texts that need no engine, and the tests that SECURITY.md names.
 
-use crate::support::{Image, Sealift, Serving, examples};
+use crate::support::{Image, Sealift, Serving, examples, run};
 
 #[test]
 fn every_example_that_needs_no_engine_does_what_it_says() {
@@ -20,6 +20,11 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
     sealift
         .run(&["inventory", "-q", "--from", "oci:host", "-o", "server1.json"])
         .ok();
+    let signed = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/testdata/signatures/archives/r1.tar.gz"
+    );
+    run(&mut sealift.shell(&format!("gunzip -c {signed} > signed.tar"))).ok();
     let registry = Serving::start(&sealift, &["images.tar"]);
     let place = format!("registry://{}", registry.address);
     let mirror = format!("--from registry --mirror docker.io={}", registry.address);
@@ -33,6 +38,12 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
         ("--missing-from registry compose.yaml", &named),
         // The compose file here has no profile, which is reported.
         ("--profile debug", "--profile '*'"),
+        // httpd:2.4 has no attestations.
+        (
+            "images.tar --image httpd:2.4 --sbom",
+            "signed.tar --platform linux/arm64 --sbom",
+        ),
+        ("images.tar --image httpd:2.4 --platform", "signed.tar --platform"),
         ("sha256:...", digest),
         ("/etc/bash_completion.d", "bash_completion.d"),
         ("${fpath[1]}", "zsh"),

@@ -301,6 +301,27 @@ fn help_of_list() {
 
         <temporary files and large layers>
 
+          --sbom
+              Print the SBOM of an image, as it is stored
+
+              SPDX, CycloneDX or Syft: from an attestation, or attached as it is. Who made it is not
+              checked.
+
+          --attestation <TYPE>
+              Print what an attestation of this type states about an image, as it is stored
+
+              TYPE is `slsaprovenance`, `spdx`, `cyclonedx`, `vuln`, `openvex` or `link`, or the URI of
+              a predicate type. Who signed it is not checked.
+
+          --image <NAME>
+              The image whose document to print, by name, repository or digest
+
+          --platform <PLATFORM>
+              The platform whose document to print
+
+          --referrer <DIGEST>
+              The attestation or SBOM to print, by the digest of its manifest
+
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
@@ -309,6 +330,8 @@ fn help_of_list() {
     Examples:
       sealift list images.tar
       sealift list --json images.tar | jq -r '.archives[].images[].digest'
+      sealift list images.tar --image httpd:2.4 --sbom > sbom.json
+      sealift list images.tar --image httpd:2.4 --platform linux/amd64 --attestation slsaprovenance
 
     Below each image are the digests of its index, manifests and configs. One of them is what Docker
     shows as IMAGE ID: the config's digest in a classic store; the index's digest in a containerd store,
@@ -497,6 +520,12 @@ fn the_summary_of_a_command_is_short() {
           --expect <DIGEST>        Accept only the archive with this digest, as `save` printed it
           --tmpdir <DIR>           Directory for temporary files
           --max-layer-size <SIZE>  Refuse layers that decompress to more than this [default: 64GiB]
+          --sbom                   Print the SBOM of an image, as it is stored
+          --attestation <TYPE>     Print what an attestation of this type states about an image, as it
+                                   is stored
+          --image <NAME>           The image whose document to print, by name, repository or digest
+          --platform <PLATFORM>    The platform whose document to print
+          --referrer <DIGEST>      The attestation or SBOM to print, by the digest of its manifest
           --no-trunc               Do not shorten digests and names to fit the terminal
           --json                   Print one JSON document on standard output
       -q, --quiet                  Print only results and errors

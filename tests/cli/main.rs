@@ -8,6 +8,7 @@
 //! planted.rs    links and files of another user where root writes
 //! openssh.rs    signatures, against the programs of OpenSSH
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! attached.rs   `list --sbom` and `list --attestation`
 //! bundle.rs     `save --with-installer`, and the script that it writes
 //! compressed.rs archives that were compressed as a whole, bombs among them
 //! completions.rs  completions, in bash, zsh and fish
@@ -29,6 +30,7 @@
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
 //! plugin.rs     `docker sealift`, without Docker
+//! policy.rs     `--policy`: images that the right people signed
 //! progress.rs  progress on terminals
 //! receipt.rs    receipts of loads
 //! report.rs     reports of a verification, on paper and screens too
@@ -52,6 +54,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attached;
 mod bundle;
 mod compare;
 mod completions;
@@ -81,6 +84,7 @@ mod parts;
 mod places;
 mod planted;
 mod plugin;
+mod policy;
 mod printed;
 mod progress;
 mod receipt;

@@ -186,6 +186,7 @@ pub fn write_lists(sealift: &Sealift) -> &'static str {
         ("prod.env", "TAG=2.4\n"),
         ("manifests.yaml", pod),
         ("operator.yaml", OPERATOR),
+        ("policy.yaml", "kind: SealiftPolicy\nschema: 1\ndefault: accept\n"),
     ] {
         std::fs::write(sealift.path(name), text).unwrap();
     }

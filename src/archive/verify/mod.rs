@@ -5,11 +5,13 @@
 //! - [`omitted`]: refuses false declarations of layers that are left out
 //! - [`recorded`]: refuses recorded digests that belong to other images in the archive
 //! - [`referrers`]: follows what refers to the images
+//! - [`statements`]: finds attestations of something else
 
 mod manifest_json;
 mod omitted;
 mod recorded;
 mod referrers;
+mod statements;
 
 use super::format::{Entry, digest_of_path};
 use super::layout::Layout;
@@ -78,6 +80,9 @@ pub(crate) fn verify_beside(
     omitted::check(&mut verification, layout);
     recorded::check(&mut verification, layout, &images);
     manifest_json::check(&mut verification, layout, &images);
+    if !options.documents_only {
+        statements::check(&mut verification, layout, interrupt)?;
+    }
     let mut report = verification.finish(images, &layout.blobs(), options, progress, interrupt)?;
     // Notes: they concern no image.
     let unknown = layout.unknown_files().into_iter().map(|name| Finding {

@@ -140,6 +140,7 @@ fn section(body: &mut Html, archive: &Verified, at: usize) {
     parts(body, archive);
     findings(body, archive);
     names(body, archive);
+    policy(body, archive);
     references(body, archive);
     if !archive.images.is_empty() {
         body.raw("<h3>What the images consist of</h3>");
@@ -257,13 +258,44 @@ pub(super) fn evidences(archive: &Verified) -> Vec<Evidence> {
     all.into_iter().filter(has).collect()
 }
 
+fn policy(body: &mut Html, archive: &Verified) {
+    if archive.policy.is_empty() {
+        return;
+    }
+    body.raw("<h3>Policy</h3>");
+    body.begin_table("policy", &["Image and outcome", "Signatures"]);
+    for (name, verdict) in &archive.policy {
+        body.raw("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\"><span class=\"name\">")
+            .text(name)
+            .raw("</span> ");
+        match verdict.is_met() {
+            true => drop(body.text(verdict.summary())),
+            false => drop(
+                body.raw("<strong class=\"caution\">")
+                    .text(verdict.summary())
+                    .raw("</strong>"),
+            ),
+        }
+        body.raw("</th><td role=\"cell\">");
+        let lines = super::signatures(verdict);
+        body.each(&lines, "<br>", |body, (digest, text)| {
+            body.text(text).raw(" ");
+            code(body, digest);
+        });
+        body.raw("</td></tr>");
+    }
+    body.raw("</tbody></table>");
+}
+
 fn references(body: &mut Html, archive: &Verified) {
     body.raw("<h3>Signatures and other referrers</h3>");
     if archive.references.is_empty() {
         body.raw("<p>None travel along.</p>");
         return;
     }
-    body.raw("<p class=\"note\">").raw(super::SIGNATURES).raw("</p>");
+    body.raw("<p class=\"note\">")
+        .raw(archive.about_referrers())
+        .raw("</p>");
     body.begin_table("referrers", &["Type and digest", "Of"]);
     for reference in &archive.references {
         body.raw("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\"><span class=\"name\">")

@@ -9,7 +9,7 @@ use sealift::size::Size;
 
 use super::contents::Contents;
 use super::html::evidences;
-use super::{Archive, Report, SIGNATURES, Verdict, Verified, meaning, message_and_hint};
+use super::{Archive, Report, Verdict, Verified, meaning, message_and_hint};
 
 /// The text of a report.
 pub fn text(report: &Report) -> String {
@@ -127,11 +127,28 @@ fn section(text: &mut String, archive: &Verified) {
     }
     text.push_str("\n### Images\n\n");
     images(text, archive);
+    if !archive.policy.is_empty() {
+        text.push_str("\n### Policy\n\n");
+        let rows = archive.policy.iter().map(|(name, verdict)| {
+            let outcome = match verdict.is_met() {
+                true => plain(&verdict.summary()),
+                false => format!("**{}**", plain(&verdict.summary())),
+            };
+            let lines = super::signatures(verdict).into_iter();
+            let lines = lines.map(|(digest, text)| format!("{} `{digest}`", plain(&text)));
+            [plain(name), outcome, lines.collect::<Vec<_>>().join("; ")]
+        });
+        table(
+            text,
+            ["Image", "Outcome", "Signatures"],
+            &rows.collect::<Vec<_>>(),
+        );
+    }
     text.push_str("\n### Signatures and other referrers\n\n");
     match archive.references.is_empty() {
         true => text.push_str("None travel along.\n"),
         false => {
-            let _ = write!(text, "{SIGNATURES}\n\n");
+            let _ = write!(text, "{}\n\n", archive.about_referrers());
             let rows = archive.references.iter().map(|reference| {
                 let of = archive.parts.get(&reference.subject);
                 let of = of.map_or_else(|| format!("`{}`", reference.subject), |name| plain(name));

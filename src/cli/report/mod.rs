@@ -19,7 +19,7 @@ use sealift::error::ErrorKind;
 use sealift::image::provenance::Evidence;
 use sealift::oci::{Digest, Platform};
 use sealift::verify::Report as Verification;
-use sealift::{Error, Result};
+use sealift::{Error, Result, trust};
 use serde_json::{Value, json};
 
 use super::output::{error_json, json_bytes};
@@ -183,6 +183,8 @@ struct Verified {
     references: BTreeSet<Reference>,
     /// The name of an image, and of its part, by the digest of its index or manifest.
     parts: HashMap<Digest, String>,
+    /// What the policy says of each image, by its name; none without a policy.
+    policy: Vec<(String, trust::Verdict)>,
     is_good: bool,
     document: Value,
 }
@@ -208,6 +210,33 @@ struct Name {
     size: Option<u64>,
 }
 
+impl Verified {
+    /// What is to be said about what refers to the images.
+    fn about_referrers(&self) -> &'static str {
+        match self.policy.is_empty() {
+            true => SIGNATURES,
+            false => CHECKED,
+        }
+    }
+}
+
+/// The signatures of an image, for people, each with the manifest that it is of.
+fn signatures(verdict: &trust::Verdict) -> Vec<(Digest, String)> {
+    let mut lines = Vec::new();
+    for manifest in &verdict.manifests {
+        let signatures = manifest.signatures.iter();
+        let signatures = signatures.filter(|one| one.kind != trust::ArtifactKind::Attestation);
+        lines.extend(signatures.map(|signature| {
+            let told = match &signature.outcome {
+                Ok(signed) => signed.told(),
+                Err(flaw) => format!("a {} that does not count: {flaw}", signature.kind.name()),
+            };
+            (manifest.digest, format!("{}: {told}", manifest.part()))
+        }));
+    }
+    lines
+}
+
 impl Report {
     /// A report of a run that begins.
     fn begin(targets: &[PathBuf], quick: bool) -> Report {
@@ -229,6 +258,7 @@ impl Report {
         pinned: Pinned,
         left_out: Option<String>,
         verification: &Verification,
+        verdicts: &[Option<trust::Verdict>],
         document: Value,
     ) {
         let (mut images, references) = contents::contents(layout);
@@ -291,6 +321,12 @@ impl Report {
                 .filter(|image| !image.names.is_empty())
                 .collect(),
             references,
+            policy: verification
+                .images
+                .iter()
+                .zip(verdicts)
+                .filter_map(|(image, verdict)| Some((image.identity().label(), verdict.clone()?)))
+                .collect(),
             is_good: verification.is_good(),
         })));
     }
@@ -476,3 +512,6 @@ fn message_and_hint(error: &Value) -> (String, Option<String>) {
 /// What a report says of signatures.
 const SIGNATURES: &str = "They travel along, and their bytes are verified as those of images are. Who signed is not verified: \
                           that a signature is here proves nothing about who made it.";
+/// The same with a policy.
+const CHECKED: &str = "They travel along, and their bytes are verified as those of images are. The section Policy says which \
+                       signatures count.";

@@ -3,102 +3,126 @@
 use std::path::PathBuf;
 
 use sealift::Result;
+use sealift::archive::signature::Signed;
 use sealift::archive::{self, Graphs, Layout};
 use sealift::image::names;
 use sealift::image::provenance::Evidence;
 use sealift::image::referrers::ReferrerSummary;
 use sealift::interrupt::Interrupt;
-use sealift::oci::{Digest, Platform};
+use sealift::oci::Platform;
 use sealift::save::LeftOut;
+use sealift::trust::{PolicyCheck, Verdict};
 use sealift::verify::{Image, Options, Report};
 
 use crate::cli::archive::{Accepted, ReadArgs};
 use crate::cli::bars;
 use crate::cli::output::{Failure, MultiReport, Outcome, Output, findings_json};
+use crate::cli::policy;
 use crate::cli::referrers;
 use crate::cli::report::{Pinned, SharedReport};
 use crate::cli::saved::left_out;
 use crate::cli::sign;
 use crate::cli::size::Size;
 
-/// Verifies archives, all of them even if one has errors. Adds them to a report for people who sign it.
-pub fn run(
-    files: &[PathBuf],
-    read: &ReadArgs,
-    options: &Options,
-    signed: Option<&SharedReport>,
-    output: &Output,
-    interrupt: &Interrupt,
-) -> Outcome {
-    let mut end = MultiReport::new(output);
-    for (label, archive) in read.open(files, interrupt)? {
-        let verified = archive.and_then(|Accepted { layout, signed }| {
-            let report = verify(layout.as_ref(), options, output, interrupt)?;
-            let omitted = LeftOut::of(&report.omitted, layout.omitted());
-            Ok((layout, signed, omitted, report))
-        });
-        match verified {
-            Ok((layout, signed_by, omitted, report)) => {
-                let digest = layout.digest();
-                let referrers = referrers(layout.as_ref(), &report);
-                let document = || {
-                    let mut document = document(digest, omitted.as_ref(), &report, &referrers, options.quick);
-                    if let Some(signed) = &signed_by {
-                        document["signature"] = serde_json::json!(signed);
+/// A verification of archives.
+pub struct Run<'a> {
+    pub files: &'a [PathBuf],
+    pub read: &'a ReadArgs,
+    pub options: &'a Options,
+    pub policy: Option<PolicyCheck>,
+    /// The report for people who sign it.
+    pub signed: Option<&'a SharedReport>,
+}
+
+/// An archive that was verified.
+struct Verified {
+    label: String,
+    layout: Box<dyn Layout>,
+    /// Who signed the archive, if that was demanded.
+    signed_by: Option<Signed>,
+    report: Report,
+    omitted: Option<LeftOut>,
+    /// What refers to each image.
+    referrers: Vec<Vec<ReferrerSummary>>,
+    /// What the policy says of each image, if there is one.
+    verdicts: Vec<Option<Verdict>>,
+}
+
+impl Run<'_> {
+    /// Verifies archives, all of them even if one has errors.
+    pub fn run(self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let mut end = MultiReport::new(output);
+        for (label, archive) in self.read.open(self.files, interrupt)? {
+            let verified = archive.and_then(|archive| self.verify(&label, archive, output, interrupt));
+            match verified {
+                Ok(verified) => {
+                    let document = || document(&verified, self.options.quick);
+                    if let Some(signed) = self.signed {
+                        signed.lock().add(
+                            verified.layout.as_ref(),
+                            Pinned {
+                                is_expected: self.read.are_expected(),
+                                signed_by: verified
+                                    .signed_by
+                                    .as_ref()
+                                    .map(|signed| signed.signer.to_string()),
+                            },
+                            verified.omitted.as_ref().map(left_out),
+                            &verified.report,
+                            &verified.verdicts,
+                            document(),
+                        );
                     }
-                    document
-                };
-                if let Some(signed) = signed {
-                    let left_out = omitted.as_ref().map(left_out);
-                    signed.lock().add(
-                        layout.as_ref(),
-                        Pinned {
-                            is_expected: read.are_expected(),
-                            signed_by: signed_by.as_ref().map(|signed| signed.signer.to_string()),
-                        },
-                        left_out,
-                        &report,
-                        document(),
-                    );
-                }
-                if output.is_json() {
-                    end.document(document());
-                } else {
-                    print(output, omitted.as_ref(), &report, &referrers, options.quick)?;
-                    if let Some(signed) = signed_by.filter(|_| !output.is_quiet()) {
-                        output.line(sign::signed_by(&label, &signed))?;
+                    if output.is_json() {
+                        end.document(document());
+                    } else {
+                        print(output, &verified, self.options.quick)?;
                     }
-                    output.line(format_args!("archive {digest}"))?;
+                    if let Err(error) = verified.report.into_good() {
+                        end.failure(error.kind());
+                    }
                 }
-                if let Err(error) = report.into_good() {
-                    end.failure(error.kind());
+                Err(error) => {
+                    if let Some(signed) = self.signed {
+                        signed.lock().add_failed(&label, &error);
+                    }
+                    end.error(&label, error)?;
                 }
-            }
-            Err(error) => {
-                if let Some(signed) = signed {
-                    signed.lock().add_failed(&label, &error);
-                }
-                end.error(&label, error)?;
             }
         }
+        end.outcome()
     }
-    end.outcome()
+
+    fn verify(
+        &self,
+        label: &str,
+        archive: Accepted,
+        output: &Output,
+        interrupt: &Interrupt,
+    ) -> Result<Verified> {
+        let Accepted { layout, signed } = archive;
+        let progress = bars::progress(output);
+        let mut report = archive::verify(layout.as_ref(), self.options, progress.as_ref(), interrupt)?;
+        let referrers = referrers(layout.as_ref(), &report);
+        let verdicts = match &self.policy {
+            Some(check) => archive::check_policy(layout.as_ref(), check, &mut report)?,
+            None => Vec::new(),
+        };
+        progress.done();
+        Ok(Verified {
+            omitted: LeftOut::of(&report.omitted, layout.omitted()),
+            label: label.into(),
+            layout,
+            signed_by: signed,
+            report,
+            referrers,
+            verdicts,
+        })
+    }
 }
 
-fn verify(layout: &dyn Layout, options: &Options, output: &Output, interrupt: &Interrupt) -> Result<Report> {
-    let progress = bars::progress(output);
-    let report = archive::verify(layout, options, progress.as_ref(), interrupt)?;
-    progress.done();
-    Ok(report)
-}
-
-fn print(
-    output: &Output,
-    omitted: Option<&LeftOut>,
-    report: &Report,
-    referrers: &[Vec<ReferrerSummary>],
-    quick: bool,
-) -> Result<(), Failure> {
+fn print(output: &Output, verified: &Verified, quick: bool) -> Result<(), Failure> {
+    let report = &verified.report;
     for finding in &report.findings {
         let kind = if finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {finding}"))?;
@@ -109,7 +133,7 @@ fn print(
     if !output.is_quiet() {
         // If all images have errors, naming each adds nothing.
         let names_bad = report.images.iter().any(|image| image.is_good);
-        for (image, referrers) in report.images.iter().zip(referrers) {
+        for (image, referrers) in report.images.iter().zip(&verified.referrers) {
             if let Some(told) = told(image, names_bad) {
                 output.line(told)?;
             }
@@ -117,7 +141,12 @@ fn print(
                 output.line(line)?;
             }
         }
-        if let Some(omitted) = omitted {
+        for (image, verdict) in report.images.iter().zip(&verified.verdicts) {
+            if let Some(verdict) = verdict {
+                policy::print(output, &image.identity().label(), verdict, None)?;
+            }
+        }
+        if let Some(omitted) = &verified.omitted {
             output.line(left_out(omitted))?;
         }
         let depth = if quick { ", digests only" } else { "" };
@@ -133,7 +162,10 @@ fn print(
             Size(report.bytes)
         ))?;
     }
-    Ok(())
+    if let Some(signed) = verified.signed_by.as_ref().filter(|_| !output.is_quiet()) {
+        output.line(sign::signed_by(&verified.label, signed))?;
+    }
+    output.line(format_args!("archive {}", verified.layout.digest()))
 }
 
 /// What refers to each image of a report that has no errors.
@@ -177,18 +209,15 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
     Some(format!("{}: {}", image.identity().label(), told.join("; ")))
 }
 
-fn document(
-    digest: Digest,
-    omitted: Option<&LeftOut>,
-    report: &Report,
-    referrers: &[Vec<ReferrerSummary>],
-    quick: bool,
-) -> serde_json::Value {
+fn document(verified: &Verified, quick: bool) -> serde_json::Value {
+    let report = &verified.report;
+    let verdicts = verified.verdicts.iter().map(Some);
     let images: Vec<_> = report
         .images
         .iter()
-        .zip(referrers)
-        .map(|(image, referrers)| {
+        .zip(&verified.referrers)
+        .zip(verdicts.chain(std::iter::repeat(None)))
+        .map(|((image, referrers), verdict)| {
             let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
             let mut document = serde_json::json!({
                 "name": image.reference,
@@ -206,12 +235,15 @@ fn document(
             if !referrers.is_empty() {
                 document["referrers"] = serde_json::json!(referrers);
             }
+            if let Some(verdict) = verdict {
+                document["policy"] = serde_json::json!(verdict);
+            }
             document
         })
         .collect();
     let mut document = serde_json::json!({
         "archive": report.label,
-        "digest": digest,
+        "digest": verified.layout.digest(),
         "good": report.is_good(),
         "quick": quick,
         "blobs": report.blobs,
@@ -220,8 +252,11 @@ fn document(
         "findings": findings_json(&report.findings),
         "unread": report.unread.iter().map(|(_, error)| error.to_string()).collect::<Vec<_>>(),
     });
-    if let Some(omitted) = omitted {
+    if let Some(omitted) = &verified.omitted {
         document["omitted"] = serde_json::json!(omitted);
+    }
+    if let Some(signed) = &verified.signed_by {
+        document["signature"] = serde_json::json!(signed);
     }
     document
 }

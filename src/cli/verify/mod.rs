@@ -30,6 +30,7 @@ use serde_json::Value;
 use super::archive::{JobsArgs, ReadArgs};
 use super::lists::ListArgs;
 use super::output::{Failure, Outcome, Output};
+use super::policy::PolicyArgs;
 use super::registry::RegistryArgs;
 use super::report::{self, ReportFile, SharedReport};
 use super::{ending, files};
@@ -45,6 +46,7 @@ Examples:
   sealift verify images.tar --allowed-signers allowed_signers
   sealift verify --digests-only images.tar.001      # an archive in parts
   sealift verify images.tar --report images.html    # for people who sign off a transfer
+  sealift verify images.tar --policy policy.yaml    # whether the right people signed the images
   sealift verify --json images.tar | jq '.archives[].findings'
   sealift verify harbor.local/app:1 harbor.local/web@sha256:...
   sealift verify --images list.txt --since state.json --metrics verify.prom
@@ -116,7 +118,7 @@ pub struct Verify {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "allowed_signers", "quick", "digests_only", "report"]
+        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "allowed_signers", "quick", "digests_only", "report", "policy"]
     )]
     registry_root: Option<PathBuf>,
     /// Hash only a part of the blobs: a percentage, or one of equal parts, as in 3/7
@@ -125,6 +127,8 @@ pub struct Verify {
     /// each day of a week, every blob is hashed once a week. Links and manifests are always verified.
     #[arg(long, value_name = "N%|K/N", requires = "registry_root")]
     sample: Option<Sample>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
@@ -206,7 +210,14 @@ impl Verify {
         match Targets::parse(&self.targets, &lists, self.all)? {
             Targets::Files(files) => {
                 self.check_for_files()?;
-                let failure = archives::run(&files, &self.read, &options, report, output, interrupt)?;
+                let run = archives::Run {
+                    files: &files,
+                    read: &self.read,
+                    options: &options,
+                    policy: self.policy.read(interrupt)?,
+                    signed: report,
+                };
+                let failure = run.run(output, interrupt)?;
                 Ok((failure, Metrics::default()))
             }
             Targets::Images(_) if report.is_some() => Err(Error::Usage {
@@ -242,6 +253,7 @@ impl Verify {
                     max_layer_size: options.max_layer_size,
                     jobs: self.jobs.number(),
                     registry: &self.registry,
+                    policy: self.policy.read(interrupt)?,
                 };
                 run.run(output, interrupt)
             }

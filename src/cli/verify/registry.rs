@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sealift::Error;
-use sealift::error::{ErrorKind, Hint};
+use sealift::error::{ErrorKind, Finding, Hint, Place};
 use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, PlatformSelection, Reference};
-use sealift::registry::verify::{self as images, Depth, Options, Report, State};
+use sealift::registry::RegistrySource;
+use sealift::registry::verify::{self as images, BlobFinding, Depth, Options, Report, State};
+use sealift::save;
+use sealift::trust::{PolicyCheck, Verdict};
 
 use super::metrics::Metrics;
 use super::named::{self, Named};
@@ -19,6 +22,7 @@ use super::targets::Wanted;
 use crate::cli::bars;
 use crate::cli::files;
 use crate::cli::output::{Failure, Output, error_json, finding_json, hint_of};
+use crate::cli::policy;
 use crate::cli::registry::RegistryArgs;
 use crate::cli::remedy;
 use crate::cli::size::Size;
@@ -32,6 +36,7 @@ pub struct Run<'a> {
     pub max_layer_size: u64,
     pub jobs: Option<NonZeroUsize>,
     pub registry: &'a RegistryArgs,
+    pub policy: Option<PolicyCheck>,
 }
 
 impl Run<'_> {
@@ -75,14 +80,25 @@ impl Run<'_> {
             since,
             ..defaults
         };
-        let report = images::verify(&source, &references, &options, progress.as_ref(), interrupt)?;
+        let mut report = images::verify(&source, &references, &options, progress.as_ref(), interrupt)?;
+        let verdicts = match &self.policy {
+            Some(check) => {
+                let options = save::Options {
+                    platforms: Some(self.platforms.cloned().unwrap_or(PlatformSelection::Present)),
+                    jobs: options.jobs,
+                    ..save::Options::default()
+                };
+                judged(&mut report, source.as_ref(), check, &options, interrupt)?
+            }
+            None => Vec::new(),
+        };
         progress.done();
         match output.is_json() {
             true => output.json(&serde_json::json!({
                 "schema": 1,
-                "registry": document(&report, &unlisted),
+                "registry": with_verdicts(document(&report, &unlisted), &verdicts),
             }))?,
-            false => print(output, &report, &unlisted)?,
+            false => print(output, &report, &verdicts, &unlisted)?,
         }
         if let Some(path) = self.since {
             let state = images::next_state(&report, &options, SystemTime::now());
@@ -94,7 +110,77 @@ impl Run<'_> {
     }
 }
 
-fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Failure> {
+/// What a policy says of the images that could be verified, in the report's order. What it does not accept becomes a
+/// finding.
+fn judged(
+    report: &mut Report,
+    source: &RegistrySource,
+    check: &PolicyCheck,
+    options: &save::Options,
+    interrupt: &Interrupt,
+) -> Result<Vec<Option<Verdict>>, Error> {
+    let wanted = report.images.iter().filter(|image| image.error.is_none());
+    let wanted: Vec<Reference> = wanted.map(|image| image.reference.clone()).collect();
+    let mut answers = match wanted.is_empty() {
+        true => Vec::new(),
+        false => save::verdicts(source, &wanted, check, options, interrupt)?,
+    }
+    .into_iter();
+    let mut verdicts = Vec::with_capacity(report.images.len());
+    for (at, image) in report.images.iter_mut().enumerate() {
+        if image.error.is_some() {
+            verdicts.push(None);
+            continue;
+        }
+        let verdict = match answers.next() {
+            Some(Ok(verdict)) if Some(verdict.digest) != image.digest => Err(Error::NotFound {
+                what: format!("the signatures of {}", image.reference),
+                place: image.reference.repository().familiar().into(),
+                hint: Some("the tag has moved in the meantime; run this again".into()),
+            }),
+            Some(answer) => answer,
+            None => Err(Error::Interrupted),
+        };
+        match verdict {
+            Ok(verdict) => {
+                if let Some(problem) = verdict.problem() {
+                    image.is_bad = true;
+                    let place = Place::blob(verdict.digest);
+                    let place = place.within(image.reference.repository().familiar());
+                    report.findings.push(BlobFinding {
+                        what: Finding { place, problem },
+                        digest: None,
+                        images: Arc::from([at]),
+                    });
+                }
+                verdicts.push(Some(verdict));
+            }
+            Err(error) => {
+                image.error = Some(error);
+                verdicts.push(None);
+            }
+        }
+    }
+    Ok(verdicts)
+}
+
+/// A document of a report with the verdict of each image.
+fn with_verdicts(mut document: serde_json::Value, verdicts: &[Option<Verdict>]) -> serde_json::Value {
+    let images = document["images"].as_array_mut();
+    for (image, verdict) in images.into_iter().flatten().zip(verdicts) {
+        if let Some(verdict) = verdict {
+            image["policy"] = serde_json::json!(verdict);
+        }
+    }
+    document
+}
+
+fn print(
+    output: &Output,
+    report: &Report,
+    verdicts: &[Option<Verdict>],
+    unlisted: &[Error],
+) -> Result<(), Failure> {
     let mut named = Named::new();
     let mut print_images = |images: &[usize]| {
         let (images, left_out) = named.images(images.iter().copied());
@@ -128,6 +214,11 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
                 image.reference.familiar(),
                 absent.join(", ")
             ))?;
+        }
+    }
+    for (image, verdict) in report.images.iter().zip(verdicts) {
+        if let Some(verdict) = verdict {
+            policy::print(output, &image.reference.familiar(), verdict, None)?;
         }
     }
     let known = report.images.iter().filter(|image| image.is_known()).count();

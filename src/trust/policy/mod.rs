@@ -104,7 +104,7 @@ pub struct Rule<'p> {
 /// An image, its manifests, and what refers to each.
 #[derive(Debug, Clone)]
 pub struct Subjects {
-    /// The name that the image is going to have where it is loaded: rules are for names.
+    /// The name that the image has where it comes from, which rules are for.
     pub name: Reference,
     /// The manifest or index that the name stands for.
     pub root: Digest,

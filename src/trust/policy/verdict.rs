@@ -11,10 +11,9 @@ use crate::escape::Escaped;
 use crate::oci::{Digest, Platform, Reference};
 
 /// What a policy says of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// The image's name.
-    #[serde(serialize_with = "Reference::serialize_name")]
     pub name: Reference,
     /// Digest of its manifest or index.
     pub digest: Digest,
@@ -125,7 +124,7 @@ impl Serialize for Unmet {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("manifest", &self.manifest)?;
-        map.serialize_entry("platform", &self.platform)?;
+        map.serialize_entry("platform", &self.platform.as_ref().map(ToString::to_string))?;
         map.serialize_entry("code", self.reason.code())?;
         map.serialize_entry("message", &self.to_string())?;
         map.end()

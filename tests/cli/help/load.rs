@@ -116,11 +116,19 @@ fn help_of_load() {
 
               - images that podman or a registry refuses
 
+              - images that the policy does not accept
+
           --receipt <FILE>
               Write a receipt to FILE, as JSON: what was loaded from which archive, and what the engine
               shows
 
               It is written also if the load fails, as far as that got.
+
+          --policy <FILE>
+              Accept only images that are signed as this policy demands
+
+              A policy of sealift, or a policy.json of podman and skopeo. It is checked without a
+              network, by the signatures that travel with the images.
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
@@ -211,6 +219,7 @@ fn help_of_load() {
       sudo sealift load images.tar
       sudo sealift load images.tar --expect sha256:...     # the line that save printed
       sealift load images.tar --dry-run                    # what would be sent, named and attached
+      sudo sealift load images.tar --policy policy.yaml    # only if the right people signed the images
       sudo sealift load images.tar --receipt load.json     # what was loaded, for the records
       sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
       sudo sealift load images.tar --rename docker.io/library=harbor.local/lib

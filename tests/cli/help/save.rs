@@ -151,6 +151,12 @@ fn help_of_save() {
           --jobs <N>
               Number of blobs to fetch at the same time [default: 6]
 
+          --policy <FILE>
+              Accept only images that are signed as this policy demands
+
+              A policy of sealift, or a policy.json of podman and skopeo. It is checked without a
+              network, by the signatures that travel with the images.
+
           --rebuild <REBUILD>
               Recompress uncompressed layers into their original, digest-identical form
 

@@ -67,6 +67,12 @@ fn help_of_verify() {
               With 1/7 to 7/7, one on each day of a week, every blob is hashed once a week. Links and
               manifests are always verified.
 
+          --policy <FILE>
+              Accept only images that are signed as this policy demands
+
+              A policy of sealift, or a policy.json of podman and skopeo. It is checked without a
+              network, by the signatures that travel with the images.
+
           --expect <DIGEST>
               Accept only the archive with this digest, as `save` printed it
 
@@ -104,6 +110,7 @@ fn help_of_verify() {
       sealift verify images.tar --expect sha256:...     # the line that save printed
       sealift verify --digests-only images.tar.001      # an archive in parts
       sealift verify images.tar --report images.html    # for people who sign off a transfer
+      sealift verify images.tar --policy policy.yaml    # whether the right people signed the images
       sealift verify --json images.tar | jq '.archives[].findings'
       sealift verify harbor.local/app:1 harbor.local/web@sha256:...
       sealift verify --images list.txt --since state.json --metrics verify.prom
