@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::signed::Signed;
 use super::tree::tree;
-use crate::support::{Built, Sealift};
+use crate::support::containerd::Version;
+use crate::support::{Built, Containerd, Daemon, Engine, Sealift, Store, folder};
 
 /// What refers to an image in an archive as `list` prints it, in the words of [`tree`].
 fn listed(sealift: &Sealift, archive: &str, image: &Built) -> BTreeSet<String> {
@@ -94,4 +95,48 @@ fn of_cosign_with_its_signatures_and_attestations() {
     expected.retain(|line| line.starts_with(&image.digest) && line.contains(" ."));
     assert_eq!(expected.len(), 2, "{expected:?}");
     assert_eq!(saved(&tools.outside("by-cosign"), &image.digest, image), expected);
+}
+
+/// These keep no signatures.
+#[test]
+fn of_docker_and_containerd_without() {
+    let (signed, sealift) = (Signed::get(), Sealift::new());
+    let image = signed.image("all");
+    let mirror = format!("docker.io={}", signed.registry.address());
+    let name = "docker.io/acme/all:1.0";
+    let save = [
+        "save",
+        "-q",
+        name,
+        "--platform",
+        "all",
+        "--mirror",
+        &mirror,
+        "-o",
+        "signed.tar",
+    ];
+    sealift.run(&save).ok();
+
+    let daemon = Daemon::start(Engine::Docker28, Store::Containerd);
+    daemon
+        .docker_with_stdin(&["load"], &sealift.path("signed.tar"))
+        .ok();
+    let out = daemon.data_inside("saved.tar").display().to_string();
+    daemon.docker(&["save", "-o", &out, "acme/all:1.0"]).ok();
+    assert_eq!(saved(&daemon.data("saved.tar"), name, image), BTreeSet::new());
+
+    let containerd = Containerd::start(Version::V2_1);
+    folder::linked(&sealift.path("signed.tar"), &containerd.data("signed.tar"));
+    let [from, to] =
+        ["signed.tar", "exported.tar"].map(|name| containerd.data_inside(name).display().to_string());
+    for args in [
+        &["images", "import", "--all-platforms", &from][..],
+        &["images", "export", "--local", "--all-platforms", &to, name],
+    ] {
+        containerd.ctr("default", args).ok();
+    }
+    assert_eq!(
+        saved(&containerd.data("exported.tar"), name, image),
+        BTreeSet::new()
+    );
 }
