@@ -30,6 +30,7 @@ use crate::archive::signature::{self, Signing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::{Evidence, Origins};
+use crate::image::referrers::ReferrerSummary;
 use crate::image::rename::Rename;
 use crate::image::{Graph, Image};
 use crate::interrupt::Interrupt;
@@ -83,6 +84,8 @@ pub struct Options {
     pub sign: Option<Signing>,
     /// Which signatures, SBOMs and attestations are saved with the images.
     pub referrers: ReferrerSelection,
+    /// Whether images without a signature are refused: of the index, or of every platform that is saved.
+    pub requires_signature: bool,
 }
 
 impl Default for Options {
@@ -103,6 +106,7 @@ impl Default for Options {
             for_other_stores: false,
             sign: None,
             referrers: ReferrerSelection::All,
+            requires_signature: false,
         }
     }
 }
@@ -190,6 +194,15 @@ pub struct Saved {
     /// Of these, stored bytes that were left out because a host has them.
     #[serde(skip_serializing_if = "is_zero")]
     pub omitted: u64,
+    /// What refers to it and is saved: signatures, SBOMs, attestations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<ReferrerSummary>,
+    /// Platforms that are not saved, with their signatures.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "Platform::serialize_texts"
+    )]
+    pub signed_elsewhere: Vec<Platform>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -285,6 +298,9 @@ fn resolved(
     let (mut images, mut skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
     if options.for_other_stores {
         skipped.extend(images.without_those_for_the_classic_store());
+    }
+    if options.requires_signature {
+        skipped.extend(images.without_unsigned());
     }
     if options.platforms.is_none() {
         note_foreign(&images, progress);
@@ -461,6 +477,8 @@ fn summary(
             size: measured.size,
             reused: measured.reused,
             omitted: measured.omitted,
+            referrers: measured.referrers.clone(),
+            signed_elsewhere: asked.referring.unsaved.clone(),
         });
     }
     skipped.sort_by_key(|image| image.reference.full());
@@ -493,6 +511,7 @@ struct Measured {
     size: u64,
     reused: u64,
     omitted: u64,
+    referrers: Vec<ReferrerSummary>,
 }
 
 impl Measured {
@@ -506,6 +525,7 @@ impl Measured {
             size: blobs.iter().map(|blob| blob.size).sum(),
             reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
             omitted: omitted.map(|blob| blob.size).sum(),
+            referrers: ReferrerSummary::all(named),
         }
     }
 }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::format::{Entry, parse_referrers};
 use super::layout::Layout;
-use super::referrers::LayoutReferrers;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
-use crate::image::referrers::{ListedReferrer, ReferrerGraph, ReferrerWalk};
+use crate::image::referrers::{ListedReferrer, ReferrerGraph, ReferrerWalk, StrayReason};
 use crate::image::{Documents, Graph, NamedImage};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
@@ -92,33 +91,39 @@ impl<'a> Graphs<'a> {
     /// [`Error::Refused`] if the list or a referrer is missing or malformed, or if there are too many.
     pub fn referrers(&mut self, entry: &Entry, graph: &Graph) -> Result<Arc<[ReferrerGraph]>> {
         let list = entry.referrers.or(self.layout.referrers().common);
-        if list.is_none() && self.layout.referrers().listed.is_empty() {
+        if list.is_none() && self.layout.referrers().is_empty() {
             return Ok(Arc::default());
         }
         let key = (graph.root.digest, list);
         if let Some(known) = self.referrers.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let mut listed = match list {
-            Some(list) => self.list(list)?,
-            None => Vec::new(),
-        };
-        listed.extend(self.layout.referrers().listed.iter().cloned());
-        let listed = LayoutReferrers::by_subject(&listed);
+        let mut own: HashMap<Digest, Vec<ListedReferrer>> = HashMap::new();
+        if let Some(list) = list {
+            for one in self.list(list)? {
+                own.entry(one.subject).or_default().push(one);
+            }
+        }
+        let others = self.layout.referrers();
         let (layout, documents) = (self.layout, &self.documents);
         let mut fetch = |descriptor: &Descriptor| documents.get(descriptor, || layout.metadata(descriptor));
         let mut walk = ReferrerWalk::new(graph);
         while !walk.subjects().is_empty() {
             let mut read = Vec::new();
-            for listed in walk.subjects().iter().filter_map(|subject| listed.get(subject)) {
-                for one in listed.iter().filter(|one| walk.wants(one)) {
+            for subject in walk.subjects() {
+                let listed = own.get(subject).into_iter().flatten().chain(others.of(subject));
+                for one in listed.filter(|one| walk.wants(one)) {
                     read.push(one.read(&mut fetch)?);
                 }
             }
             walk.add(read)?;
         }
         let found = walk.finish();
-        if let Some(stray) = found.strays.iter().find(|stray| stray.is_missing) {
+        if let Some(stray) = found
+            .strays
+            .iter()
+            .find(|stray| stray.reason == StrayReason::Missing)
+        {
             let place = Place::blob(stray.digest).within(layout.label());
             return Err(Error::refused(place, Problem::Missing));
         }
@@ -135,7 +140,7 @@ impl<'a> Graphs<'a> {
         let others = self.layout.referrers();
         let own = self.layout.entries().iter().filter_map(|entry| entry.referrers);
         let lists: BTreeSet<Digest> = own.chain(others.common).collect();
-        let mut listed = others.listed.clone();
+        let mut listed: Vec<ListedReferrer> = others.all().cloned().collect();
         for list in lists {
             listed.extend(self.list(list)?);
         }

@@ -8,7 +8,9 @@
 //!
 //! An entry whose subject is not in the archive stays what it is: an image or artifact.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::format::{Entry, REFERRERS, SUBJECT, TAG};
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH};
@@ -33,8 +35,8 @@ const MAX_LAYER: u64 = 1 << 20;
 /// The referrers that a layout names outside of sealift's own lists. They are not read yet.
 #[derive(Debug, Clone, Default)]
 pub struct LayoutReferrers {
-    /// What is said to refer to something in the layout.
-    pub listed: Vec<ListedReferrer>,
+    /// What is said to refer to something in the layout, by that.
+    by_subject: HashMap<Digest, Vec<ListedReferrer>>,
     /// Indexes that only list referrers.
     pub lists: BTreeSet<Digest>,
     /// The list of the referrers of all images, as an annotation of `index.json` names it.
@@ -43,8 +45,12 @@ pub struct LayoutReferrers {
 
 /// What an entry may be, if its subject is in the layout.
 enum Claim {
-    /// Referrers, and the index that lists them, if one does.
-    Referrers(Vec<ListedReferrer>, Option<Digest>),
+    /// A referrer.
+    Referrer(ListedReferrer),
+    /// An index that lists referrers of one manifest.
+    List(Digest, Rc<Index>),
+    /// An index of referrers, each of which says itself what it refers to.
+    Nested(Rc<Vec<ListedReferrer>>),
     /// A referrer of `cosign save`: what its tag ends in.
     Cosign(&'static str),
 }
@@ -65,7 +71,13 @@ impl LayoutReferrers {
         if entries.len() < 2 {
             return found;
         }
-        let reader = Reader { blob, is_own };
+        let reader = Reader {
+            blob,
+            is_own,
+            subjects: RefCell::default(),
+            indexes: RefCell::default(),
+            nested: RefCell::default(),
+        };
         let claims: Vec<Option<Claim>> = entries.iter().map(|entry| reader.claim(entry)).collect();
         let images = entries.iter().zip(&claims);
         let images: Vec<&Descriptor> = images
@@ -78,22 +90,51 @@ impl LayoutReferrers {
         let mut here = reader.reachable(images.into_iter());
         let root = cosign_root(entries);
         let mut taken: HashSet<usize> = HashSet::new();
+        // What is over the limit stays what it is: entries of its own.
+        let mut left = MAX_ALL_DESCRIPTORS;
         for _ in 0..=MAX_REFERRER_DEPTH {
             let before = taken.len();
             for (at, (entry, claim)) in entries.iter().zip(&claims).enumerate() {
                 let Some(claim) = claim.as_ref().filter(|_| !taken.contains(&at)) else {
                     continue;
                 };
-                let (listed, list) = match claim {
-                    Claim::Referrers(listed, list) => (listed.clone(), *list),
-                    Claim::Cosign(suffix) => (reader.of_cosign(entry, suffix, &here, root), None),
+                let list = entry.descriptor.digest;
+                let listed: Vec<ListedReferrer> = match claim {
+                    Claim::Referrer(one) => vec![one.clone()],
+                    Claim::List(subject, _) if !here.contains(subject) => continue,
+                    Claim::List(_, index) if index.manifests.len() > left => continue,
+                    Claim::List(subject, index) => {
+                        found.lists.insert(list);
+                        let children = index.manifests.iter();
+                        children.map(|child| listed(*subject, child, None)).collect()
+                    }
+                    // The same index under another name adds nothing.
+                    Claim::Nested(_) if found.lists.contains(&list) => Vec::new(),
+                    Claim::Nested(all) if !all.iter().any(|one| here.contains(&one.subject)) => continue,
+                    Claim::Nested(all) if all.len() > left => continue,
+                    Claim::Nested(all) => {
+                        found.lists.insert(list);
+                        all.to_vec()
+                    }
+                    Claim::Cosign(suffix) => {
+                        let one = reader.of_cosign(entry, suffix, &here, root);
+                        one.into_iter().collect()
+                    }
                 };
-                if !listed.iter().any(|one| here.contains(&one.subject)) {
+                let is_referrer = match claim {
+                    Claim::Referrer(_) | Claim::Cosign(_) => {
+                        left > 0 && listed.iter().any(|one| here.contains(&one.subject))
+                    }
+                    Claim::List(..) | Claim::Nested(_) => true,
+                };
+                if !is_referrer {
                     continue;
                 }
-                here.extend(listed.iter().map(|one| one.descriptor.digest));
-                found.listed.extend(listed);
-                found.lists.extend(list);
+                left = left.saturating_sub(listed.len());
+                for one in listed {
+                    here.insert(one.descriptor.digest);
+                    found.by_subject.entry(one.subject).or_default().push(one);
+                }
                 taken.insert(at);
             }
             if taken.len() == before {
@@ -108,13 +149,28 @@ impl LayoutReferrers {
         found
     }
 
-    /// What is listed for each manifest.
-    pub fn by_subject(listed: &[ListedReferrer]) -> HashMap<Digest, Vec<&ListedReferrer>> {
-        let mut by_subject: HashMap<Digest, Vec<&ListedReferrer>> = HashMap::new();
-        for one in listed {
-            by_subject.entry(one.subject).or_default().push(one);
-        }
-        by_subject
+    /// Whether it names none.
+    pub fn is_empty(&self) -> bool {
+        self.by_subject.is_empty()
+    }
+
+    /// What is said to refer to a manifest.
+    pub fn of(&self, subject: &Digest) -> &[ListedReferrer] {
+        self.by_subject.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everything that is said to refer to something.
+    pub fn all(&self) -> impl Iterator<Item = &ListedReferrer> {
+        self.by_subject.values().flatten()
+    }
+}
+
+/// What a descriptor in a list is said to be.
+fn listed(subject: Digest, descriptor: &Descriptor, tag: Option<String>) -> ListedReferrer {
+    ListedReferrer {
+        subject,
+        descriptor: descriptor.bare(),
+        tag,
     }
 }
 
@@ -159,6 +215,10 @@ fn cosign_root(entries: &[Entry]) -> Option<Digest> {
 struct Reader<'a> {
     blob: &'a dyn Fn(&Digest) -> Option<Vec<u8>>,
     is_own: bool,
+    /// A document of several entries is read once.
+    subjects: RefCell<HashMap<Digest, Option<Digest>>>,
+    indexes: RefCell<HashMap<Digest, Option<Rc<Index>>>>,
+    nested: RefCell<HashMap<Digest, Option<Rc<Vec<ListedReferrer>>>>>,
 }
 
 impl Reader<'_> {
@@ -169,31 +229,55 @@ impl Reader<'_> {
         Document::parse(&descriptor.media_type, (self.blob)(&descriptor.digest)?).ok()
     }
 
+    /// The index of a descriptor, if it is one.
+    fn index(&self, descriptor: &Descriptor) -> Option<Rc<Index>> {
+        if descriptor.media_type.kind() != Kind::Index {
+            return None;
+        }
+        let known = self.indexes.borrow().get(&descriptor.digest).cloned();
+        known.unwrap_or_else(|| {
+            let index = match self.document(descriptor) {
+                Some(Document::Index(index)) => Some(Rc::new(index)),
+                _ => None,
+            };
+            self.indexes.borrow_mut().insert(descriptor.digest, index.clone());
+            index
+        })
+    }
+
+    /// What the manifest or index of a descriptor refers to.
+    fn subject(&self, descriptor: &Descriptor) -> Option<Digest> {
+        if !descriptor.media_type.is_document() || descriptor.size > MAX_METADATA {
+            return None;
+        }
+        let known = self.subjects.borrow().get(&descriptor.digest).copied();
+        known.unwrap_or_else(|| {
+            let bytes = (self.blob)(&descriptor.digest);
+            // Documents may be large, and few have one.
+            let bytes = bytes
+                .filter(|bytes| std::str::from_utf8(bytes).is_ok_and(|text| text.contains("\"subject\"")));
+            let subject = bytes.and_then(|bytes| Referrer::subject(&bytes));
+            self.subjects.borrow_mut().insert(descriptor.digest, subject);
+            subject
+        })
+    }
+
     /// What an entry may refer to; `None` if it is an image.
     fn claim(&self, entry: &Entry) -> Option<Claim> {
         if entry.substitute.is_some() || entry.referrers.is_some() {
             return None;
         }
         let descriptor = &entry.descriptor;
-        let one = |subject, tag| {
-            let descriptor = descriptor.bare();
-            let listed = ListedReferrer {
-                subject,
-                descriptor,
-                tag,
-            };
-            Some(Claim::Referrers(vec![listed], None))
-        };
         if let Some(subject) = descriptor.annotations.get(SUBJECT) {
-            return one(subject.parse().ok()?, None);
+            return Some(Claim::Referrer(listed(subject.parse().ok()?, descriptor, None)));
         }
         let tag = tag_of(entry);
         if let Some(tag) = tag {
             if let Some((_, subject)) = Referrer::of_tag(tag) {
-                return one(subject, Some(tag.into()));
+                return Some(Claim::Referrer(listed(subject, descriptor, Some(tag.into()))));
             }
             if let Some(subject) = Referrer::subject_of_list(tag) {
-                return self.list(descriptor, subject);
+                return Some(Claim::List(subject, self.index(descriptor)?));
             }
         }
         if let Some(kind) = cosign_kind(entry) {
@@ -204,55 +288,39 @@ impl Reader<'_> {
         if tag.is_some() && self.is_own || entry.reference.is_some() && tag.is_none() {
             return None;
         }
-        let bytes = match descriptor.media_type.is_document() && descriptor.size <= MAX_METADATA {
-            true => (self.blob)(&descriptor.digest)?,
-            false => return None,
-        };
-        if let Some(subject) = Referrer::subject(&bytes) {
-            return one(subject, None);
+        if let Some(subject) = self.subject(descriptor) {
+            return Some(Claim::Referrer(listed(subject, descriptor, None)));
         }
-        match Document::parse(&descriptor.media_type, bytes).ok()? {
-            Document::Index(index) if tag.is_none() => self.nested(descriptor, &index),
-            _ => None,
+        match tag {
+            Some(_) => None,
+            None => self.nested(descriptor).map(Claim::Nested),
         }
     }
 
-    /// The index under the tag of a list of referrers.
-    fn list(&self, descriptor: &Descriptor, subject: Digest) -> Option<Claim> {
-        let Document::Index(index) = self.document(descriptor)? else {
-            return None;
-        };
-        let listed = index.manifests.iter().map(|child| ListedReferrer {
-            subject,
-            descriptor: child.bare(),
-            tag: None,
-        });
-        Some(Claim::Referrers(listed.collect(), Some(descriptor.digest)))
+    /// The manifests of an index without a name, all of which refer to something.
+    fn nested(&self, descriptor: &Descriptor) -> Option<Rc<Vec<ListedReferrer>>> {
+        let known = self.nested.borrow().get(&descriptor.digest).cloned();
+        known.unwrap_or_else(|| {
+            let index = self.index(descriptor);
+            let nested = index.and_then(|index| self.all_referring(&index)).map(Rc::new);
+            self.nested.borrow_mut().insert(descriptor.digest, nested.clone());
+            nested
+        })
     }
 
-    /// An index without a name, all of whose manifests refer to something.
-    fn nested(&self, descriptor: &Descriptor, index: &Index) -> Option<Claim> {
-        let listed = index.manifests.iter().map(|child| {
+    fn all_referring(&self, index: &Index) -> Option<Vec<ListedReferrer>> {
+        let all = index.manifests.iter().map(|child| {
             let marked = child.annotations.get(SUBJECT).map(|subject| subject.parse().ok());
-            let tag = child.annotations.get(TAG).cloned();
-            let subject = match marked {
+            let subject: Digest = match marked {
                 Some(subject) => subject?,
-                None => {
-                    let is_small = child.media_type.is_document() && child.size <= MAX_METADATA;
-                    let bytes = is_small.then(|| (self.blob)(&child.digest)).flatten()?;
-                    Referrer::subject(&bytes)?
-                }
+                None => self.subject(child)?,
             };
-            let is_of_tag = |tag: &String| Referrer::of_tag(tag).is_some_and(|(_, of)| of == subject);
-            Some(ListedReferrer {
-                subject,
-                descriptor: child.bare(),
-                tag: tag.filter(is_of_tag),
-            })
+            let tag = child.annotations.get(TAG);
+            let tag = tag.filter(|tag| Referrer::of_tag(tag).is_some_and(|(_, of)| of == subject));
+            Some(listed(subject, child, tag.cloned()))
         });
-        let listed: Option<Vec<ListedReferrer>> = listed.collect();
-        let listed = listed.filter(|listed| !listed.is_empty())?;
-        Some(Claim::Referrers(listed, Some(descriptor.digest)))
+        let all: Option<Vec<ListedReferrer>> = all.collect();
+        all.filter(|all| !all.is_empty())
     }
 
     /// A referrer of `cosign save`. It does not say what it refers to: what it contains does, or else it is for the image
@@ -263,18 +331,14 @@ impl Reader<'_> {
         suffix: &str,
         here: &HashSet<Digest>,
         root: Option<Digest>,
-    ) -> Vec<ListedReferrer> {
+    ) -> Option<ListedReferrer> {
         let contained = match self.document(&entry.descriptor) {
             Some(Document::Manifest(manifest)) => self.contained(&manifest, here),
             _ => None,
         };
-        let subject = contained.or(root);
-        let listed = subject.map(|subject| ListedReferrer {
-            subject,
-            descriptor: entry.descriptor.bare(),
-            tag: Some(Referrer::tag(&subject, suffix)),
-        });
-        listed.into_iter().collect()
+        let subject = contained.or(root)?;
+        let tag = Referrer::tag(&subject, suffix);
+        Some(listed(subject, &entry.descriptor, Some(tag)))
     }
 
     /// The digest of something in the layout in the layers of a signature or attestation.
@@ -294,11 +358,12 @@ impl Reader<'_> {
         for _ in 0..=MAX_DEPTH {
             let mut next = Vec::new();
             for descriptor in level {
-                let is_new = (self.blob)(&descriptor.digest).is_some() && here.insert(descriptor.digest);
-                if !is_new || descriptor.media_type.kind() != Kind::Index {
+                let is_new = !here.contains(&descriptor.digest) && (self.blob)(&descriptor.digest).is_some();
+                if !is_new {
                     continue;
                 }
-                if let Some(Document::Index(index)) = self.document(&descriptor) {
+                here.insert(descriptor.digest);
+                if let Some(index) = self.index(&descriptor) {
                     next.extend(index.manifests.iter().map(Descriptor::bare));
                 }
             }

@@ -188,7 +188,7 @@ impl List {
             for line in untitled(&DETAILS, &details(image), width) {
                 output.line(format_args!("{INDENT}{line}"))?;
             }
-            for line in untitled(&REFERRERS, &referrers::lines(&image.referrers), width) {
+            for line in untitled(&REFERRERS, &referrers::lines(image.referrers.iter()), width) {
                 output.line(format_args!("{INDENT}{line}"))?;
             }
             if !image.omitted.is_empty() {

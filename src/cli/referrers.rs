@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sealift::escape::Escaped;
 use sealift::image::names::count;
 use sealift::image::referrers::{ReferrerKind, ReferrerSubject, ReferrerSummary};
 
@@ -10,8 +11,8 @@ use super::size::Size;
 /// What referrers on one line have in common: what they refer to, its platform, their kind and what they say.
 type Group = (ReferrerSubject, Option<String>, ReferrerKind, String);
 
-/// The lines about an image.
-pub fn lines(referrers: &[ReferrerSummary]) -> Vec<Vec<String>> {
+/// The lines about an image, each of a name, a type and a size.
+pub fn lines<'r>(referrers: impl IntoIterator<Item = &'r ReferrerSummary>) -> Vec<Vec<String>> {
     let mut groups: BTreeMap<Group, (usize, u64)> = BTreeMap::new();
     for one in referrers {
         let platform = one.platform.as_ref().map(ToString::to_string);
@@ -47,5 +48,14 @@ pub fn lines(referrers: &[ReferrerSummary]) -> Vec<Vec<String>> {
                 Size(size).to_string(),
             ]
         })
+        .collect()
+}
+
+/// The same after the name of the image, without what is in its index: nearly every image has attestations there.
+pub fn named(name: &str, referrers: &[ReferrerSummary]) -> Vec<String> {
+    let beside = referrers.iter().filter(|one| !one.in_index);
+    let lines = lines(beside).into_iter();
+    lines
+        .map(|line| format!("{name}: {}", Escaped(&line.join(", "))))
         .collect()
 }

@@ -76,6 +76,9 @@ fn remedy(remedy: &Remedy) -> String {
         }
         Remedy::WriteInventory => "`sealift inventory -o FILE` writes one on the host that has the images",
         Remedy::FurtherSource => "name a source that has it as well, such as --from registry",
+        Remedy::WithoutReferrers => {
+            "--referrers none saves the images without their signatures, SBOMs and attestations"
+        }
         Remedy::SaveWhole {
             images,
             platforms,

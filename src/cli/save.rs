@@ -16,7 +16,7 @@ use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::progress::Progress;
 use sealift::retry::Retry;
-use sealift::save::{self, Forecast};
+use sealift::save::{self, Forecast, ReferrerSelection};
 use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
@@ -105,6 +105,18 @@ pub struct Save {
     /// --keep-going or --all, they are skipped.
     #[arg(long = "for", value_name = "ENGINE", value_enum)]
     target: Option<For>,
+    /// Which signatures, SBOMs and attestations to save with the images
+    ///
+    /// Those of the index and of each platform that is saved, with the tags of cosign, and what refers to those in turn.
+    /// Attestations of buildkit, which are in the index, are always saved.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Which::All)]
+    referrers: Which,
+    /// Refuse images that are not signed (exit code 6)
+    ///
+    /// A signature of cosign or notation is required, of the index or of each platform that is saved. It is not checked.
+    /// With --keep-going or --all, images without one are skipped.
+    #[arg(long)]
+    require_signed: bool,
     /// Leave out the layers that a host has, by its inventory; repeatable
     ///
     /// `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and `load` refuses it where
@@ -168,6 +180,27 @@ enum For {
     Crio,
 }
 
+/// What is saved of what refers to images.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// All of them
+    All,
+    /// Signatures only
+    Signatures,
+    /// None
+    None,
+}
+
+impl From<Which> for ReferrerSelection {
+    fn from(which: Which) -> ReferrerSelection {
+        match which {
+            Which::All => ReferrerSelection::All,
+            Which::Signatures => ReferrerSelection::Signatures,
+            Which::None => ReferrerSelection::None,
+        }
+    }
+}
+
 /// Names of standard output, on which no report may be printed then.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
@@ -177,6 +210,13 @@ impl Save {
         let to_stdout = STDOUT.iter().any(|name| self.output == Path::new(name));
         let mut stdout = std::io::stdout();
         let installer = self.installer()?;
+        if self.require_signed && self.referrers == Which::None {
+            return Err(Error::Usage {
+                message: "--require-signed cannot be kept with --referrers none".into(),
+                hint: Some("--referrers signatures saves no more than signatures".into()),
+            }
+            .into());
+        }
         if to_stdout {
             if !self.dry_run {
                 may_take_an_archive(&stdout, output)?;
@@ -236,6 +276,8 @@ impl Save {
             keep_going: self.keep_going || self.all && !self.rebuild.requires_proof(),
             have,
             for_other_stores: self.target.is_some(),
+            referrers: self.referrers.into(),
+            requires_signature: self.require_signed,
             beside: installer.as_ref().map_or(Ok(0), Installer::size)?,
             jobs: self
                 .jobs

@@ -11,6 +11,7 @@ use sealift::save::{LeftOut, Saved, Skipped, Summary};
 use super::exit;
 use super::forecast::Needs;
 use super::output::{Outcome, Output, hint_of, skipped};
+use super::referrers;
 use super::rows::own_rows;
 use super::size::Size;
 use super::table::{Column, table};
@@ -128,6 +129,7 @@ impl Report<'_> {
             if let Some(origins) = &image.origins {
                 lines.push(format!("{}: {origins}", image.reference));
             }
+            lines.extend(referrers::named(&image.reference.familiar(), &image.referrers));
         }
         lines
     }

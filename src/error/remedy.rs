@@ -69,6 +69,8 @@ pub enum Remedy {
     OtherNamespace(String),
     /// Name another source, which has what this one lacks.
     FurtherSource,
+    /// Save images without what refers to them.
+    WithoutReferrers,
     /// Verify the archive.
     VerifyArchive,
     /// List the images of an archive.
@@ -189,6 +191,7 @@ impl fmt::Display for Remedy {
                 );
             }
             Remedy::FurtherSource => "name another source after it, such as the registry",
+            Remedy::WithoutReferrers => "save the images without what refers to them",
             Remedy::VerifyArchive => "verify the archive: the report says which",
             Remedy::ListArchive => "list the images of an archive to see theirs",
             Remedy::FromRegistry => "pull it, or take the image from its registry",

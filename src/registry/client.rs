@@ -53,6 +53,8 @@ pub(super) enum Wanted {
     Blob(Digest, u64),
     /// A page of a repository's tags, by its query.
     Tags(String),
+    /// A page of the referrers of a manifest, by its query.
+    Referrers(Digest, String),
 }
 
 impl Wanted {
@@ -70,6 +72,10 @@ impl Wanted {
             Wanted::Manifest(digest) => format!("/v2/{repository}/manifests/{digest}"),
             Wanted::Blob(digest, _) => format!("/v2/{repository}/blobs/{digest}"),
             Wanted::Tags(query) => format!("/v2/{repository}/tags/list?{query}"),
+            Wanted::Referrers(digest, query) if query.is_empty() => {
+                format!("/v2/{repository}/referrers/{digest}")
+            }
+            Wanted::Referrers(digest, query) => format!("/v2/{repository}/referrers/{digest}?{query}"),
         }
     }
 
@@ -81,6 +87,16 @@ impl Wanted {
             // The digest of a layer or config is not that of an image.
             Wanted::Blob(digest, _) => format!("blob {digest} of {repository}"),
             Wanted::Tags(_) => format!("the tags of {repository}"),
+            Wanted::Referrers(digest, _) => format!("the referrers of {repository}@{digest}"),
+        }
+    }
+
+    /// Whether an answer with this status says that there is none of it. A registry without an API for referrers may answer
+    /// with any of these.
+    fn is_absent(&self, status: StatusCode) -> bool {
+        match self {
+            Wanted::Referrers(..) => matches!(status.as_u16(), 400 | 404 | 405 | 406 | 501),
+            _ => status == StatusCode::NOT_FOUND,
         }
     }
 
@@ -152,6 +168,11 @@ impl Client {
         self.session(endpoint).given_up.load(Ordering::Relaxed)
     }
 
+    /// Whether a host has answered anything so far.
+    pub(super) fn has_answered(&self, endpoint: &Endpoint) -> bool {
+        self.session(endpoint).answered.load(Ordering::Relaxed)
+    }
+
     /// Gives a mirror up; true the first time.
     pub(super) fn give_up(&self, endpoint: &Endpoint) -> bool {
         !self.session(endpoint).given_up.swap(true, Ordering::Relaxed)
@@ -178,6 +199,23 @@ impl Client {
         self.ask(endpoint, wanted, Method::GET)
     }
 
+    /// Requests something that may not exist; `None` if it does not. Nothing is found out about why.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Registry`], as [`Client::get`].
+    pub(super) fn find(&self, endpoint: &Endpoint, wanted: &Wanted) -> Result<Option<Answer>> {
+        let session = self.session(endpoint);
+        self.with_retries(endpoint, || {
+            let answer = self.asked(&session, endpoint, wanted, &Method::GET)?;
+            let is_other = matches!(wanted, Wanted::Referrers(..)) && is_page(&answer);
+            match !answer.elsewhere && wanted.is_absent(answer.status) || is_other {
+                true => Ok(None),
+                false => self.judge(&session, endpoint, wanted, answer).map(Some),
+            }
+        })
+    }
+
     /// Requests only the headers of something; otherwise as [`Client::get`].
     ///
     /// # Errors
@@ -189,22 +227,34 @@ impl Client {
 
     fn ask(&self, endpoint: &Endpoint, wanted: &Wanted, method: Method) -> Result<Answer> {
         let session = self.session(endpoint);
-        let subject = wanted.name(&endpoint.path);
         self.with_retries(endpoint, || {
-            let scheme = self.scheme(&session, endpoint)?;
-            let url = url(&scheme, endpoint, &wanted.path(&endpoint.path))?;
-            let mut request = match wanted {
-                Wanted::Blob(_, offset) => Request {
-                    offset: *offset,
-                    ..Request::get(url, "*/*")
-                },
-                Wanted::Tags(_) => Request::get(url, "application/json"),
-                _ => Request::get(url, ACCEPT_MANIFESTS),
-            };
-            request.method = method.clone();
-            let answer = self.authenticated(endpoint, &Access::Pull, &scheme, request, &subject)?;
+            let answer = self.asked(&session, endpoint, wanted, &method)?;
             self.judge(&session, endpoint, wanted, answer)
         })
+    }
+
+    /// Makes the request for something, whatever the answer is.
+    fn asked(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        wanted: &Wanted,
+        method: &Method,
+    ) -> Result<Answer, RequestError> {
+        let scheme = self.scheme(session, endpoint)?;
+        let url = url(&scheme, endpoint, &wanted.path(&endpoint.path))?;
+        let mut request = match wanted {
+            Wanted::Blob(_, offset) => Request {
+                offset: *offset,
+                ..Request::get(url, "*/*")
+            },
+            Wanted::Tags(_) => Request::get(url, "application/json"),
+            Wanted::Referrers(..) => Request::get(url, MediaType::OCI_INDEX),
+            _ => Request::get(url, ACCEPT_MANIFESTS),
+        };
+        request.method = method.clone();
+        let subject = wanted.name(&endpoint.path);
+        self.authenticated(endpoint, &Access::Pull, &scheme, request, &subject)
     }
 
     /// Makes a request, and authenticates if necessary.

@@ -3,6 +3,7 @@
 //! - `options`: how to reach registries
 //! - `mirror`: other hosts that have a registry's content
 //! - `source`: registries as a source of images; it tries the hosts of a repository in order
+//! - `referrers`: what refers to an image
 //! - [`verify`]: verifies images in registries; `read`: what it reads besides a source's blobs
 //! - [`repair`](mod@repair): replaces bad and missing blobs of images
 //! - `target`, `push`: a registry as a target
@@ -36,6 +37,7 @@ mod mirror;
 mod options;
 mod push;
 mod read;
+mod referrers;
 pub mod repair;
 mod secret;
 mod source;

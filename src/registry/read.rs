@@ -24,7 +24,7 @@ const PAGE: &str = "n=1000";
 /// Most requests for the tags of a repository: some registries send 100 at a time.
 const MAX_PAGES: usize = MAX_TAGS / 100;
 /// Bytes of a query that leads to the next page.
-const MAX_QUERY: usize = 1 << 10;
+pub(super) const MAX_QUERY: usize = 1 << 10;
 /// Most pages without tags, one after another. Registries that hide tags may send some.
 const EMPTY_PAGES: usize = 10;
 /// After this many bytes without a failure, attempts are counted anew.
@@ -245,7 +245,7 @@ fn wrong_size(expected: u64, found: u64) -> Problem {
 }
 
 /// The query of the next page, by the `Link` header. The registry cannot lead to another path by it.
-fn next_page(answer: &Answer) -> Option<String> {
+pub(super) fn next_page(answer: &Answer) -> Option<String> {
     let links = answer.header(header::LINK)?;
     let next = links.split(',').find(|link| {
         let (_, parameters) = link.split_once('>').unwrap_or_default();

@@ -8,6 +8,7 @@ use super::blob::{BlobReader, RateGuard, Subject};
 use super::client::{Client, Wanted, media_type};
 use super::mirror::{Endpoint, Mirror, endpoints};
 use super::options::Options;
+use super::referrers::InRegistry;
 use super::request_error::marked;
 use super::transport::Answer;
 use crate::error::{Error, Place, Problem, Result};
@@ -129,12 +130,55 @@ impl RegistrySource {
             let (descriptor, bytes) = self.resolve_at(place, reference)?;
             Ok((descriptor, bytes, place.is_mirror.then(|| place.name.clone())))
         })?;
+        self.keep(&descriptor, bytes);
+        Ok((descriptor, mirror))
+    }
+
+    /// Keeps the bytes of a manifest until [`Source::metadata`] asks for them.
+    pub(super) fn keep(&self, descriptor: &Descriptor, bytes: Vec<u8>) {
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         let kept: usize = resolved.values().map(Vec::len).sum();
         if kept.saturating_add(bytes.len()) <= MAX_KEPT {
             resolved.insert(descriptor.digest, bytes);
         }
-        Ok((descriptor, mirror))
+    }
+
+    /// What the first host of a repository has that has something; `None` if none has. A registry that cannot be reached is
+    /// told once, and then its mirrors' answer counts.
+    pub(super) fn find_at_endpoints<T>(
+        &self,
+        repository: &Repository,
+        find: impl Fn(&Endpoint) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let mut is_answered = false;
+        for place in endpoints(&self.mirrors, repository) {
+            if self.client.is_given_up(&place) && (place.is_mirror || is_answered) {
+                continue;
+            }
+            match find(&place) {
+                Ok(None) => is_answered = true,
+                Err(error @ (Error::Interrupted | Error::Io { .. })) => return Err(error),
+                Err(error) if place.is_mirror => self.passed_over(&place, &error),
+                Err(_) if is_answered && !self.client.has_answered(&place) => {
+                    if self.client.give_up(&place) {
+                        let name = &place.name;
+                        self.client.note(&format!(
+                            "{name} cannot be reached, so only its mirrors tell what refers to its images"
+                        ));
+                    }
+                }
+                found => return found,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The manifest or index that a tag names, verified; `None` if there is no such tag.
+    pub(super) fn tagged_at(&self, place: &Endpoint, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>> {
+        let wanted = Wanted::Tag(tag.into());
+        self.find_with_retries(place, &wanted, |answer, of| {
+            self.read_manifest(answer, of, place, &wanted, None)
+        })
     }
 
     pub(super) fn resolve_at(
@@ -146,20 +190,31 @@ impl RegistrySource {
             (Some(digest), _) => Wanted::Manifest(digest),
             (None, tag) => Wanted::Tag(tag.unwrap_or("latest").into()),
         };
-        let (expected, subject) = (reference.digest(), wanted.name(&place.path));
         self.read_with_retries(place, &wanted, |answer, of| {
-            let claimed = header_digest(&answer, place, &subject)?;
-            let content_type = media_type(&answer);
-            let bytes = self.read_document(answer, of)?;
-            let digest = confirm(&bytes, expected, claimed)
-                .map_err(|problem| refused(place, expected.or(claimed), problem))?;
-            let media_type =
-                agreed_type(content_type, &bytes).map_err(|problem| refused(place, Some(digest), problem))?;
-            Document::parse(&media_type, bytes.clone())
-                .map_err(|error| refused(place, Some(digest), error.into()))?;
-            let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            Ok((Descriptor::new(media_type, digest, size), bytes))
+            self.read_manifest(answer, of, place, &wanted, reference.digest())
         })
+    }
+
+    /// Reads a manifest or index of unknown size, which is the expected one if its digest is known.
+    fn read_manifest(
+        &self,
+        answer: Answer,
+        of: &Subject,
+        place: &Endpoint,
+        wanted: &Wanted,
+        expected: Option<Digest>,
+    ) -> Result<(Descriptor, Vec<u8>)> {
+        let claimed = header_digest(&answer, place, &wanted.name(&place.path))?;
+        let content_type = media_type(&answer);
+        let bytes = self.read_document(answer, of)?;
+        let digest = confirm(&bytes, expected, claimed)
+            .map_err(|problem| refused(place, expected.or(claimed), problem))?;
+        let media_type =
+            agreed_type(content_type, &bytes).map_err(|problem| refused(place, Some(digest), problem))?;
+        Document::parse(&media_type, bytes.clone())
+            .map_err(|error| refused(place, Some(digest), error.into()))?;
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Ok((Descriptor::new(media_type, digest, size), bytes))
     }
 
     /// Reads a complete document of unknown size.
@@ -200,6 +255,29 @@ impl RegistrySource {
         wanted: &Wanted,
         read: impl Fn(Answer, &Subject) -> Result<T>,
     ) -> Result<T> {
+        let ask = || self.client.get(place, wanted).map(Some);
+        let read = self.read_until_good(place, wanted, &ask, read)?;
+        read.ok_or_else(|| wanted.subject(place).transient("there is nothing to read".into()))
+    }
+
+    /// The same for something that may not exist; `None` if it does not.
+    pub(super) fn find_with_retries<T>(
+        &self,
+        place: &Endpoint,
+        wanted: &Wanted,
+        read: impl Fn(Answer, &Subject) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let ask = || self.client.find(place, wanted);
+        self.read_until_good(place, wanted, &ask, read)
+    }
+
+    fn read_until_good<T>(
+        &self,
+        place: &Endpoint,
+        wanted: &Wanted,
+        ask: &dyn Fn() -> Result<Option<Answer>>,
+        read: impl Fn(Answer, &Subject) -> Result<T>,
+    ) -> Result<Option<T>> {
         let subject = wanted.subject(place);
         let retry = match place.is_mirror {
             // There are other hosts to fetch it from.
@@ -209,9 +287,11 @@ impl RegistrySource {
         let (mut tried, mut wrong) = (0, 0);
         loop {
             tried += 1;
-            let answer = self.client.get(place, wanted)?;
+            let Some(answer) = ask()? else {
+                return Ok(None);
+            };
             match read(answer, &subject) {
-                Ok(got) => return Ok(got),
+                Ok(got) => return Ok(Some(got)),
                 Err(error) => {
                     let is_wrong = is_damage(&error);
                     wrong += u32::from(is_wrong);
@@ -281,7 +361,13 @@ impl Source for RegistrySource {
                 Some(mirror) => format!("{mirror} of {domain}"),
                 None => format!("registry {domain}"),
             };
-            Ok(Found::in_registry(root, origin, query.platforms))
+            Ok(Found {
+                about: Box::new(InRegistry {
+                    source: self,
+                    repository: reference.repository().clone(),
+                }),
+                ..Found::in_registry(root, origin, query.platforms)
+            })
         })
     }
 

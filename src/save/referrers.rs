@@ -1,7 +1,7 @@
 //! Finds what refers to the images of a save: signatures, SBOMs, attestations. All images are looked at together, level by
 //! level, so that the requests for many manifests run side by side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::resolve::{Followed, Resolver};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::referrers::{
     self, ListedReferrer, ReadReferrer, ReferrerGraph, ReferrerKind, ReferrerWalk, Referrers, Stray,
 };
-use crate::image::{Graph, Parsed};
+use crate::image::{Graph, NamedImage, Parsed};
 use crate::oci::{Descriptor, Digest, Kind, Platform, Reference};
 use crate::source::{self, Found};
 use crate::workers;
@@ -215,6 +215,17 @@ impl Resolver<'_> {
         };
         fresh.map(|one| one.read(&mut fetch)).collect()
     }
+}
+
+/// Whether an image has a signature of cosign or notation: of its root, or of each of its images that run, or of an artifact.
+/// It is not checked.
+pub(super) fn is_signed(image: &NamedImage) -> bool {
+    let signatures = image.referrers.iter();
+    let signatures = signatures.filter(|referrer| referrer.kind() == ReferrerKind::Signature);
+    let signed: HashSet<Digest> = signatures.map(|referrer| referrer.subject).collect();
+    let mut variants = image.graph.variants().peekable();
+    signed.contains(&image.graph.root.digest)
+        || variants.peek().is_some() && variants.all(|variant| signed.contains(&variant.descriptor.digest))
 }
 
 /// The images of an index that are not saved, by their platforms.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::referrers::Referring;
+use super::referrers::{self, Referring};
 use super::{Options, ReferrerSelection, Root, Skipped};
 use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
@@ -79,6 +79,19 @@ impl Images {
             Some(Error::NotShown {
                 message: format!("{reference}: {reason}"),
                 hint: Some(hint),
+            })
+        })
+    }
+
+    /// Removes the images that have no signature.
+    pub fn without_unsigned(&mut self) -> Vec<Skipped> {
+        self.take_out(|image, reference| {
+            (!referrers::is_signed(image)).then(|| Error::NotShown {
+                message: format!("{reference} is not signed"),
+                hint: Some(
+                    "a signature of the index, or of each platform that is saved, is required; an attestation is none"
+                        .into(),
+                ),
             })
         })
     }

@@ -38,7 +38,7 @@ pub(crate) use documents::{ManifestNode, Nodes};
 pub use follow::Followed;
 pub(crate) use follow::Parts;
 pub(crate) use layer::{LayerReader, VerifiedLayer};
-pub(crate) use referrers::FollowedReferrers;
+pub(crate) use referrers::{FollowedReferrers, ListedReferrers};
 use report::Blame;
 pub use report::{Image, Layer, Report};
 

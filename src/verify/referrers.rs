@@ -1,13 +1,13 @@
 //! Follows what refers to an image. Every blob of a referrer is hashed, and none has to be understood.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::Verification;
 use super::follow::{Followed, Parts};
 use crate::error::{Error, Problem, Result};
 use crate::image::Parsed;
-use crate::image::referrers::{ListedReferrer, ReadReferrer, ReferrerWalk};
+use crate::image::referrers::{ListedReferrer, ReadReferrer, ReferrerWalk, StrayReason};
 use crate::oci::{Descriptor, Digest};
 
 /// A referrer that was followed.
@@ -34,18 +34,26 @@ impl FollowedReferrers {
     }
 }
 
-/// Listed referrers by what they are listed for.
-pub(crate) type BySubject<'l> = HashMap<Digest, Vec<&'l ListedReferrer>>;
+/// What is listed as a referrer of something.
+pub(crate) trait ListedReferrers {
+    /// What is listed for a manifest.
+    fn of(&self, subject: &Digest) -> Vec<&ListedReferrer>;
+
+    /// Whether the image's own list has it, which lists nothing else than referrers.
+    fn is_strict(&self, referrer: &ListedReferrer) -> bool;
+
+    /// What that list has referrers of. All of it must be in the image.
+    fn strict_subjects(&self) -> Vec<&Digest>;
+}
 
 impl Verification<'_> {
-    /// Follows what is listed as a referrer of an image, and what refers to that in turn. What is no referrer is a finding
-    /// if the list is strict, else a note. Anything else that is listed strictly must refer to something in the image.
+    /// Follows what is listed as a referrer of an image, and what refers to that in turn. What is no referrer is an error in
+    /// the image's own list, and elsewhere a note.
     pub(crate) fn follow_referrers(
         &mut self,
         image: &Followed,
         list: Option<Digest>,
-        listed: &BySubject<'_>,
-        is_strict: bool,
+        listed: &dyn ListedReferrers,
     ) -> Rc<FollowedReferrers> {
         let parts: &Parts = &image.parts;
         let root = image.root.descriptor.digest;
@@ -59,9 +67,9 @@ impl Verification<'_> {
             let mut read = Vec::new();
             for subject in walk.subjects() {
                 asked.insert(*subject);
-                let fresh = listed.get(subject).into_iter().flatten();
+                let fresh = listed.of(subject).into_iter();
                 for one in fresh.filter(|one| walk.wants(one)) {
-                    read.push((*one, self.read_referrer(one)));
+                    read.push((one, self.read_referrer(one)));
                 }
             }
             let mut good = Vec::new();
@@ -78,7 +86,7 @@ impl Verification<'_> {
                     }
                     Some(ReadReferrer::Stray(stray)) => {
                         let subject = stray.subject;
-                        match list.filter(|_| is_strict) {
+                        match list.filter(|_| listed.is_strict(one)) {
                             Some(list) => {
                                 let reason = format!(
                                     "lists {digest} as a referrer of {subject}, to which it does not refer"
@@ -100,8 +108,9 @@ impl Verification<'_> {
                 break;
             }
         }
-        if let Some(list) = list.filter(|_| is_strict) {
-            let mut lost: Vec<&Digest> = listed.keys().filter(|subject| !asked.contains(subject)).collect();
+        if let Some(list) = list {
+            let mut lost = listed.strict_subjects();
+            lost.retain(|subject| !asked.contains(subject));
             lost.sort();
             if let Some(subject) = lost.first() {
                 let reason = format!("lists referrers of {subject}, which is not in the image");
@@ -124,7 +133,7 @@ impl Verification<'_> {
         });
         match read {
             // It is missing, or reading it has reported what is wrong with it.
-            Ok(ReadReferrer::Stray(stray)) if stray.is_missing && is_told => {
+            Ok(ReadReferrer::Stray(stray)) if stray.reason == StrayReason::Missing && is_told => {
                 self.require(&digest);
                 None
             }

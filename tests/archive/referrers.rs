@@ -326,3 +326,24 @@ fn what_does_not_refer_to_its_subject_is_told() {
         (vec!["stray-referrer", "unknown-file", "unknown-file"], 1, 0)
     );
 }
+
+/// Many entries, all of them lists of many referrers, cost no more than one of each.
+#[test]
+fn many_entries_that_list_the_same_referrers_are_read_once() {
+    let sample = Sample::plain();
+    let (mut listed, blobs) = referrer(&subject(&sample), "signed");
+    listed.as_object_mut().unwrap().remove("annotations");
+    let list = serde_json::json!({
+        "schemaVersion": 2, "mediaType": crate::images::OCI_INDEX, "manifests": vec![listed; 9_000],
+    })
+    .to_string();
+    let unnamed = crate::images::descriptor(crate::images::OCI_INDEX, list.as_bytes());
+    let started = std::time::Instant::now();
+    let found = beside(|_, entries| {
+        entries.extend(vec![unnamed.clone(); 9_000]);
+        let list = crate::images::blob(list.as_bytes());
+        blobs.into_iter().chain([list]).collect()
+    });
+    assert_eq!(found, (vec![], 1, 1));
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}

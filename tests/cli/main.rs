@@ -83,6 +83,7 @@ mod plugin;
 mod printed;
 mod progress;
 mod receipt;
+mod referrers;
 mod registry_faults;
 mod report;
 mod serve;

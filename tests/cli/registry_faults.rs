@@ -93,6 +93,9 @@ fn answer(
         return reply("401 Unauthorized", challenge, 0, b"");
     }
     let name = target.rsplit('/').next().unwrap_or_default();
+    if target.contains("/referrers/") || name.starts_with("sha256-") {
+        return reply("404 Not Found", "", 0, b"");
+    }
     let index = fs::read_to_string(layout.join("index.json"))?;
     let index: serde_json::Value = serde_json::from_str(&index)?;
     let root = index["manifests"][0]["digest"].as_str().unwrap_or_default();

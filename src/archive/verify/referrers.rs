@@ -8,7 +8,34 @@ use crate::archive::format::parse_referrers;
 use crate::archive::{Layout, LayoutReferrers};
 use crate::image::referrers::ListedReferrer;
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::verify::{FollowedReferrers, Verification};
+use crate::verify::{FollowedReferrers, ListedReferrers, Verification};
+
+/// What is listed for an image: by sealift's own list, and by other entries.
+struct Listed<'l> {
+    /// The list, if it is the image's own.
+    list: Option<Digest>,
+    own: HashMap<Digest, Vec<&'l ListedReferrer>>,
+    others: &'l LayoutReferrers,
+}
+
+impl ListedReferrers for Listed<'_> {
+    fn of(&self, subject: &Digest) -> Vec<&ListedReferrer> {
+        let own = self.own.get(subject).into_iter().flatten().copied();
+        own.chain(self.others.of(subject)).collect()
+    }
+
+    fn is_strict(&self, referrer: &ListedReferrer) -> bool {
+        let own = self.own.get(&referrer.subject).into_iter().flatten();
+        self.list.is_some() && own.copied().any(|one| one == referrer)
+    }
+
+    fn strict_subjects(&self) -> Vec<&Digest> {
+        match self.list {
+            Some(_) => self.own.keys().collect(),
+            None => Vec::new(),
+        }
+    }
+}
 
 /// Follows the referrers of all images. `images` are those of the entries, in order.
 pub(super) fn follow(verification: &mut Verification<'_>, layout: &dyn Layout, images: &mut [Followed]) {
@@ -20,7 +47,7 @@ pub(super) fn follow(verification: &mut Verification<'_>, layout: &dyn Layout, i
     let mut known: HashMap<(Digest, Option<Digest>), Rc<FollowedReferrers>> = HashMap::new();
     for (entry, image) in layout.entries().iter().zip(images) {
         let list = entry.referrers.or(others.common);
-        if list.is_none() && others.listed.is_empty() {
+        if list.is_none() && others.is_empty() {
             continue;
         }
         let key = (entry.descriptor.digest, list);
@@ -32,10 +59,16 @@ pub(super) fn follow(verification: &mut Verification<'_>, layout: &dyn Layout, i
                     Rc::clone(own.or_insert_with(|| Rc::new(read(verification, layout, list))))
                 });
                 let own = own.unwrap_or_default();
-                let all: Vec<ListedReferrer> = own.iter().chain(&others.listed).cloned().collect();
-                let is_strict = entry.referrers.is_some() && others.listed.is_empty();
-                let listed = LayoutReferrers::by_subject(&all);
-                let referrers = verification.follow_referrers(image, list, &listed, is_strict);
+                let mut by_subject: HashMap<Digest, Vec<&ListedReferrer>> = HashMap::new();
+                for one in own.iter() {
+                    by_subject.entry(one.subject).or_default().push(one);
+                }
+                let listed = Listed {
+                    list: list.filter(|_| entry.referrers.is_some()),
+                    own: by_subject,
+                    others,
+                };
+                let referrers = verification.follow_referrers(image, list, &listed);
                 known.insert(key, Rc::clone(&referrers));
                 referrers
             }

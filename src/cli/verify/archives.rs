@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use sealift::Result;
-use sealift::archive::{self, Layout};
+use sealift::archive::{self, Graphs, Layout};
 use sealift::image::names;
 use sealift::image::provenance::Evidence;
+use sealift::image::referrers::ReferrerSummary;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, Platform};
 use sealift::save::LeftOut;
@@ -14,6 +15,7 @@ use sealift::verify::{Image, Options, Report};
 use crate::cli::archive::ReadArgs;
 use crate::cli::bars;
 use crate::cli::output::{Failure, MultiReport, Outcome, Output, findings_json};
+use crate::cli::referrers;
 use crate::cli::report::SharedReport;
 use crate::cli::saved::left_out;
 use crate::cli::size::Size;
@@ -37,7 +39,8 @@ pub fn run(
         match verified {
             Ok((layout, omitted, report)) => {
                 let digest = layout.digest();
-                let document = || document(digest, omitted.as_ref(), &report, options.quick);
+                let referrers = referrers(layout.as_ref(), &report);
+                let document = || document(digest, omitted.as_ref(), &report, &referrers, options.quick);
                 if let Some(signed) = signed {
                     let left_out = omitted.as_ref().map(left_out);
                     signed.lock().add(
@@ -51,7 +54,14 @@ pub fn run(
                 if output.is_json() {
                     end.document(document());
                 } else {
-                    print(output, digest, omitted.as_ref(), &report, options.quick)?;
+                    print(
+                        output,
+                        digest,
+                        omitted.as_ref(),
+                        &report,
+                        &referrers,
+                        options.quick,
+                    )?;
                 }
                 if let Err(error) = report.into_good() {
                     end.failure(error.kind());
@@ -80,6 +90,7 @@ fn print(
     digest: Digest,
     omitted: Option<&LeftOut>,
     report: &Report,
+    referrers: &[Vec<ReferrerSummary>],
     quick: bool,
 ) -> Result<(), Failure> {
     for finding in &report.findings {
@@ -92,9 +103,12 @@ fn print(
     if !output.is_quiet() {
         // If all images have errors, naming each adds nothing.
         let names_bad = report.images.iter().any(|image| image.is_good);
-        for image in &report.images {
+        for (image, referrers) in report.images.iter().zip(referrers) {
             if let Some(told) = told(image, names_bad) {
                 output.line(told)?;
+            }
+            for line in referrers::named(&image.identity().label(), referrers) {
+                output.line(line)?;
             }
         }
         if let Some(omitted) = omitted {
@@ -114,6 +128,18 @@ fn print(
         ))?;
     }
     output.line(format_args!("archive {digest}"))
+}
+
+/// What refers to each image of a report that has no errors.
+fn referrers(layout: &dyn Layout, report: &Report) -> Vec<Vec<ReferrerSummary>> {
+    let mut graphs = Graphs::new(layout);
+    let images = report.images.iter().zip(layout.entries());
+    images
+        .map(|(image, entry)| {
+            let named = image.is_good.then(|| graphs.named(entry).ok()).flatten();
+            named.as_ref().map(ReferrerSummary::all).unwrap_or_default()
+        })
+        .collect()
 }
 
 /// What a report adds to the findings of an image: that it has errors, what is not proven, and which layers are
@@ -145,11 +171,18 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
     Some(format!("{}: {}", image.identity().label(), told.join("; ")))
 }
 
-fn document(digest: Digest, omitted: Option<&LeftOut>, report: &Report, quick: bool) -> serde_json::Value {
+fn document(
+    digest: Digest,
+    omitted: Option<&LeftOut>,
+    report: &Report,
+    referrers: &[Vec<ReferrerSummary>],
+    quick: bool,
+) -> serde_json::Value {
     let images: Vec<_> = report
         .images
         .iter()
-        .map(|image| {
+        .zip(referrers)
+        .map(|(image, referrers)| {
             let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
             let mut document = serde_json::json!({
                 "name": image.reference,
@@ -163,6 +196,9 @@ fn document(digest: Digest, omitted: Option<&LeftOut>, report: &Report, quick: b
             });
             if image.omitted > 0 {
                 document["omitted"] = image.omitted.into();
+            }
+            if !referrers.is_empty() {
+                document["referrers"] = serde_json::json!(referrers);
             }
             document
         })

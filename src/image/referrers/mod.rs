@@ -18,7 +18,8 @@ use std::sync::Arc;
 use super::documents::Parsed;
 use super::graph::{FetchParsed, Graph, Image, MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Descriptor, Digest, MAX_METADATA, Manifest, Referrer};
+use crate::escape::Escaped;
+use crate::oci::{Descriptor, Digest, MAX_METADATA, Manifest, MediaType, Referrer};
 
 pub use kind::ReferrerKind;
 pub use summary::{ReferrerSubject, ReferrerSummary};
@@ -60,22 +61,32 @@ pub struct Stray {
     pub subject: Digest,
     /// Its own digest.
     pub digest: Digest,
-    /// Whether it does not exist; otherwise it has another subject, or none.
-    pub is_missing: bool,
+    /// Why it cannot be carried.
+    pub reason: StrayReason,
+}
+
+/// Why something that is listed as a referrer cannot be carried as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StrayReason {
+    /// It does not exist.
+    Missing,
+    /// It has another subject, or none.
+    OtherSubject,
+    /// It is neither a manifest nor an index.
+    Unsupported(MediaType),
 }
 
 impl fmt::Display for Stray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (digest, subject) = (self.digest, self.subject);
-        match self.is_missing {
-            true => write!(
-                f,
-                "{digest} is listed as a referrer of {subject}, and does not exist"
-            ),
-            false => write!(
-                f,
-                "{digest} is listed as a referrer of {subject}, and does not refer to it"
-            ),
+        write!(f, "{digest} is listed as a referrer of {subject}, and ")?;
+        match &self.reason {
+            StrayReason::Missing => f.write_str("does not exist"),
+            StrayReason::OtherSubject => f.write_str("does not refer to it"),
+            StrayReason::Unsupported(media_type) => {
+                let media_type = Escaped(media_type.as_str());
+                write!(f, "is neither a manifest nor an index, but {media_type}")
+            }
         }
     }
 }
@@ -129,13 +140,16 @@ impl ListedReferrer {
     /// Those of `fetch`; [`Error::Refused`] if it is not a manifest or index, or over a limit.
     pub fn read(&self, fetch: &mut FetchParsed<'_>) -> Result<ReadReferrer> {
         let digest = self.descriptor.digest;
-        let stray = |is_missing| {
+        let stray = |reason| {
             Ok(ReadReferrer::Stray(Stray {
                 subject: self.subject,
                 digest,
-                is_missing,
+                reason,
             }))
         };
+        if !self.descriptor.media_type.is_document() {
+            return stray(StrayReason::Unsupported(self.descriptor.media_type.clone()));
+        }
         let root = self.descriptor.bare();
         let mut reading = Reading {
             graph: Graph {
@@ -149,10 +163,10 @@ impl ListedReferrer {
             fetch,
         };
         let Some(raw) = reading.document(&root, 0)? else {
-            return stray(true);
+            return stray(StrayReason::Missing);
         };
         if self.tag.is_none() && Referrer::subject(&raw) != Some(self.subject) {
-            return stray(false);
+            return stray(StrayReason::OtherSubject);
         }
         Ok(ReadReferrer::Referrer(ReferrerGraph {
             subject: self.subject,
@@ -182,13 +196,7 @@ impl Reading<'_, '_> {
             let (limit, found) = (MAX_METADATA, descriptor.size);
             return refuse(Problem::TooLarge { limit, found });
         }
-        let document = match descriptor.media_type.is_document() {
-            true => (self.fetch)(descriptor)?,
-            false => {
-                let reason = format!("{} is neither a manifest nor an index", descriptor.media_type);
-                return refuse(Problem::Document { reason });
-            }
-        };
+        let document = (self.fetch)(descriptor)?;
         self.seen.insert(descriptor.digest);
         match document {
             None => Ok(None),

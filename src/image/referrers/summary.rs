@@ -33,6 +33,9 @@ pub struct ReferrerSummary {
     pub tag: Option<String>,
     /// Stored bytes of its blobs.
     pub size: u64,
+    /// Whether it is in the image's index, as buildkit's attestations are, and not only beside the image.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_index: bool,
 }
 
 /// What a referrer refers to.
@@ -106,6 +109,7 @@ impl ReferrerSummary {
                 subject,
                 tag: None,
                 size: size(image),
+                in_index: true,
             });
             subjects.insert(image.descriptor.digest, (ReferrerSubject::Attestation, platform));
         }
@@ -132,6 +136,7 @@ impl ReferrerSummary {
             subject: referrer.subject,
             tag: referrer.tag.clone(),
             size: referrer.size(),
+            in_index: false,
         }
     }
 }

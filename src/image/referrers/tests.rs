@@ -133,6 +133,7 @@ fn tags_make_referrers_and_wrong_subjects_make_strays() {
     let signature = store.add(other.manifest());
     let of_other = store.add(referring(&other.manifest().descriptor, "of another"));
     let gone = describe(MediaType::OCI_MANIFEST, b"gone");
+    let layer = describe(MediaType::OCI_LAYER, b"layer");
     let tag = |suffix: &str| Some(Referrer::tag(&root.digest, suffix));
     let all = [
         ListedReferrer {
@@ -145,16 +146,24 @@ fn tags_make_referrers_and_wrong_subjects_make_strays() {
         },
         listed(root.digest, &of_other),
         listed(root.digest, &gone),
+        listed(root.digest, &layer),
     ];
     let (found, _) = walk(&store, &graph(&store, &root), &all).unwrap();
     let tags: Vec<Option<&str>> = found.graphs.iter().map(|one| one.tag.as_deref()).collect();
     assert_eq!(tags, [tag("att").as_deref(), tag("sbom").as_deref()]);
-    let strays: Vec<(Digest, bool)> = found
+    let strays: Vec<(Digest, StrayReason)> = found
         .strays
         .iter()
-        .map(|one| (one.digest, one.is_missing))
+        .map(|one| (one.digest, one.reason.clone()))
         .collect();
-    assert_eq!(strays, [(of_other.digest, false), (gone.digest, true)]);
+    assert_eq!(
+        strays,
+        [
+            (of_other.digest, StrayReason::OtherSubject),
+            (gone.digest, StrayReason::Missing),
+            (layer.digest, StrayReason::Unsupported(layer.media_type.clone())),
+        ]
+    );
 }
 
 #[test]

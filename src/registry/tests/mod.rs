@@ -12,6 +12,7 @@ mod push_broken;
 mod push_indexes;
 mod push_registry;
 mod redirects;
+mod referrers;
 mod repair;
 mod tags;
 mod tls;

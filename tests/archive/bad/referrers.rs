@@ -137,8 +137,8 @@ pub fn cases() -> Vec<Case> {
         ),
         case(
             "referrer-no-manifest",
-            &["damaged-referrer", "document"],
-            "is neither a manifest nor an index",
+            &["document"],
+            "to which it does not refer",
             changed(|listed, _| listed["mediaType"] = "text/plain".into()),
         ),
         case("referrers-list-missing", &["missing"], "missing", missing_list),

@@ -71,6 +71,26 @@ fn help_of_save() {
               - podman:            podman
               - crio:              CRI-O
 
+          --referrers <WHICH>
+              Which signatures, SBOMs and attestations to save with the images
+
+              Those of the index and of each platform that is saved, with the tags of cosign, and what
+              refers to those in turn. Attestations of buildkit, which are in the index, are always
+              saved.
+
+              Possible values:
+              - all:        All of them
+              - signatures: Signatures only
+              - none:       None
+
+              [default: all]
+
+          --require-signed
+              Refuse images that are not signed (exit code 6)
+
+              A signature of cosign or notation is required, of the index or of each platform that is
+              saved. It is not checked. With --keep-going or --all, images without one are skipped.
+
           --have <FILE>
               Leave out the layers that a host has, by its inventory; repeatable
 

@@ -38,7 +38,7 @@ fn a_lock_file_is_saved_exactly_and_a_tag_that_moved_is_refused() {
     let save = |registry: &Serving| format!("save --from registry --mirror example.com={}", registry.address);
     transcript
         .run(&format!(
-            "{} --lock images.lock --locked -o locked.tar",
+            "{} --lock images.lock --locked --referrers none -o locked.tar",
             save(&registry)
         ))
         .ok();
@@ -92,7 +92,7 @@ fn a_lock_file_is_saved_exactly_and_a_tag_that_moved_is_refused() {
       ]
     }
 
-    $ sealift save --from registry --mirror example.com=<registry> --lock images.lock --locked -o locked.tar
+    $ sealift save --from registry --mirror example.com=<registry> --lock images.lock --locked --referrers none -o locked.tar
     NAME                DIGEST   EVIDENCE   PLATFORMS                 SIZE     FROM
     example.com/api:1   <api>    verified   linux/amd64,linux/arm64   3.2 kB   mirror <registry> of example.com
     example.com/web:1   <web>    verified   linux/arm64               2.0 kB   mirror <registry> of example.com
