@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::archive::Layout;
+use sealift::archive::signature::{Required, Signed};
 use sealift::archive::{self, segments};
 use sealift::image::names;
 use sealift::interrupt::Interrupt;
@@ -13,6 +14,7 @@ use sealift::oci::Digest;
 use sealift::oci::digest::DigestError;
 use sealift::{Error, Result, verify};
 
+use super::sign::SignersArgs;
 use super::size;
 
 /// Which archives to read, and how to verify them.
@@ -29,7 +31,7 @@ impl ArchiveArgs {
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
+    ) -> Result<impl Iterator<Item = (String, Result<Accepted>)> + 'a> {
         self.files.open(interrupt)
     }
 
@@ -90,7 +92,41 @@ pub struct ReadArgs {
     #[arg(long, value_name = "DIGEST", value_parser = expected)]
     expect: Vec<Digest>,
     #[command(flatten)]
+    signers: SignersArgs,
+    #[command(flatten)]
     spool: SpoolArgs,
+}
+
+/// An archive to read.
+pub struct Given {
+    /// Its files.
+    pub files: Vec<PathBuf>,
+    /// The digest that it must have.
+    pub expected: Option<Digest>,
+    /// The signature that it must have.
+    pub signature: Option<Required>,
+}
+
+/// An archive that is what it must be.
+pub struct Accepted {
+    /// The archive.
+    pub layout: Box<dyn Layout>,
+    /// Who signed it, if that was demanded.
+    pub signed: Option<Signed>,
+}
+
+impl Given {
+    fn open(&self, options: &archive::Options) -> Result<Accepted> {
+        let layout = archive::open(&self.files, options)?;
+        if let Some(expected) = &self.expected {
+            archive::expect(layout.as_ref(), expected)?;
+        }
+        let required = self.signature.as_ref();
+        let signed = required
+            .map(|required| required.check(layout.as_ref()))
+            .transpose()?;
+        Ok(Accepted { layout, signed })
+    }
 }
 
 /// A digest, or the whole line that `save` prints.
@@ -107,7 +143,7 @@ impl FileArgs {
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
+    ) -> Result<impl Iterator<Item = (String, Result<Accepted>)> + 'a> {
         self.read.open(&self.files, interrupt)
     }
 
@@ -116,8 +152,8 @@ impl FileArgs {
         self.read.options(interrupt)
     }
 
-    /// The files of each archive, and the digest that it is expected to have.
-    pub fn archives(&self) -> Result<Vec<(Vec<PathBuf>, Option<Digest>)>> {
+    /// The files of each archive, and what it must be.
+    pub fn archives(&self) -> Result<Vec<Given>> {
         self.read.archives(&self.files)
     }
 
@@ -138,23 +174,17 @@ impl FileArgs {
 }
 
 impl ReadArgs {
-    /// Opens archives one after the other, and compares each with its expected digest. Each is returned with its path
-    /// as given.
+    /// Opens archives one after the other, and checks that each has its expected digest and the signature that it must
+    /// have. Each is returned with its path as given.
     pub fn open<'a>(
         &'a self,
         files: &[PathBuf],
         interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
+    ) -> Result<impl Iterator<Item = (String, Result<Accepted>)> + 'a> {
         let options = self.options(interrupt);
-        Ok(self.archives(files)?.into_iter().map(move |(files, expected)| {
-            let label = files.first().map(|file| file.display().to_string());
-            let layout = archive::open(&files, &options).and_then(|layout| {
-                if let Some(expected) = &expected {
-                    archive::expect(layout.as_ref(), expected)?;
-                }
-                Ok(layout)
-            });
-            (label.unwrap_or_default(), layout)
+        Ok(self.archives(files)?.into_iter().map(move |given| {
+            let label = given.files.first().map(|file| file.display().to_string());
+            (label.unwrap_or_default(), given.open(&options))
         }))
     }
 
@@ -163,8 +193,8 @@ impl ReadArgs {
         self.spool.options(interrupt, None)
     }
 
-    /// The files of each archive, and the digest that it is expected to have.
-    fn archives(&self, files: &[PathBuf]) -> Result<Vec<(Vec<PathBuf>, Option<Digest>)>> {
+    /// The files of each archive, and what it must be.
+    fn archives(&self, files: &[PathBuf]) -> Result<Vec<Given>> {
         let archives = segments::by_archive(files);
         check(files)?;
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
@@ -178,10 +208,20 @@ impl ReadArgs {
             });
         }
         let mut expected = self.expect.iter().copied();
+        let signatures = self.signers.required(&archives)?;
+        let archives = archives.into_iter().zip(signatures);
         Ok(archives
-            .into_iter()
-            .map(|files| (files, expected.next()))
+            .map(|(files, signature)| Given {
+                files,
+                expected: expected.next(),
+                signature,
+            })
             .collect())
+    }
+
+    /// Whether signatures are demanded.
+    pub fn demand_signatures(&self) -> bool {
+        self.signers.are_given()
     }
 
     /// Whether `--expect` was given.

@@ -8,6 +8,7 @@ use sealift::load::{
 use serde::Serialize;
 
 use super::output::error_json;
+use super::sign::SignedArchive;
 use super::{exit, remedy};
 
 /// The version of the documents.
@@ -101,21 +102,26 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
     }
 }
 
-/// A document with the engine that `auto` means, if that was asked for.
+/// A document with what does not concern one target.
 #[derive(Serialize)]
-pub struct WithChoice<'c, D> {
+pub struct WithRun<'r, D> {
     #[serde(flatten)]
     document: D,
+    /// The engine that `auto` means, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    auto: Option<&'c Choice>,
+    auto: Option<&'r Choice>,
+    /// Who signed the archives, if that was demanded.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    signatures: &'r [SignedArchive],
 }
 
-impl<'c, D> WithChoice<'c, D> {
-    /// Adds the choice to a document.
-    pub fn new(document: D, choice: Option<&'c Choice>) -> WithChoice<'c, D> {
-        WithChoice {
+impl<'r, D> WithRun<'r, D> {
+    /// Adds it to a document.
+    pub fn new(document: D, auto: Option<&'r Choice>, signatures: &'r [SignedArchive]) -> WithRun<'r, D> {
+        WithRun {
             document,
-            auto: choice,
+            auto,
+            signatures,
         }
     }
 }

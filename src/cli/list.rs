@@ -15,19 +15,20 @@ use sealift::image::{Overview, Variant};
 use sealift::oci::{Digest, Platform, Reference};
 use sealift::save::LeftOut;
 
-use super::archive::FileArgs;
+use super::archive::{Accepted, FileArgs};
 use super::output::{Failure, MultiReport, Outcome, Output};
 use super::referrers;
 use super::rows::own_rows;
-use super::saved;
 use super::size::Size;
 use super::table::{Column, TableArgs, table, untitled};
+use super::{saved, sign};
 
 /// List the images in archives: names, digests, platforms, sizes, image ids
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   sealift list images.tar
+  sealift list images.tar --allowed-signers allowed_signers
   sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
 Below each image are the digests of its index, manifests and configs. One of them is what Docker shows as \
@@ -130,13 +131,13 @@ impl List {
     /// Lists the archives.
     pub fn run(&self, output: &Output, interrupt: &sealift::interrupt::Interrupt) -> Outcome {
         let mut end = MultiReport::new(output);
-        for (label, layout) in self.files.open(interrupt)? {
-            let listed = layout.and_then(|layout| {
+        for (label, archive) in self.files.open(interrupt)? {
+            let listed = archive.and_then(|Accepted { layout, signed }| {
                 layout.check_opening()?;
                 let omitted = layout.omitted().clone();
-                Ok((layout.digest(), images(layout.as_ref())?, omitted))
+                Ok((layout.digest(), images(layout.as_ref())?, omitted, signed))
             });
-            let (digest, images, omitted) = match listed {
+            let (digest, images, omitted, signed) = match listed {
                 Ok(listed) => listed,
                 Err(error) => {
                     end.error(&label, error)?;
@@ -149,6 +150,9 @@ impl List {
                     serde_json::json!({ "archive": label, "digest": digest, "images": images });
                 if let Some(left_out) = left_out {
                     document["omitted"] = serde_json::json!(left_out);
+                }
+                if let Some(signed) = signed {
+                    document["signature"] = serde_json::json!(signed);
                 }
                 end.document(document);
                 continue;
@@ -169,6 +173,9 @@ impl List {
             self.print(output, &images)?;
             if let Some(left_out) = left_out.filter(|_| !output.is_quiet()) {
                 output.line(saved::left_out(&left_out))?;
+            }
+            if let Some(signed) = signed.filter(|_| !output.is_quiet()) {
+                output.line(sign::signed_by(&label, &signed))?;
             }
             output.line(format_args!("archive {digest}"))?;
         }

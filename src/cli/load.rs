@@ -13,7 +13,7 @@ use sealift::oci::Platform;
 use sealift::progress::Progress;
 use sealift::{Error, Result, verify};
 
-use super::archive::ArchiveArgs;
+use super::archive::{Accepted, ArchiveArgs};
 use super::bars;
 use super::engines::{self, EngineArgs, LoadContext};
 use super::output::{Failure, Outcome, Output};
@@ -22,6 +22,7 @@ use super::receipt::{self, Receipt};
 use super::registry::PushArgs;
 use super::rename::RenameArgs;
 use super::results::Results;
+use super::sign::{ReceiptSigner, SignedArchive};
 use super::table::TableArgs;
 use super::to::{To, ToParser};
 use super::{ending, size};
@@ -34,6 +35,8 @@ Examples:
   sudo sealift load images.tar --expect sha256:...     # the line that save printed
   sealift load images.tar --dry-run                    # what would be sent, named and attached
   sudo sealift load images.tar --receipt load.json     # what was loaded, for the records
+  sudo sealift load images.tar --allowed-signers /etc/sealift/allowed_signers
+  sudo sealift load images.tar --receipt load.json --sign /root/.ssh/id_ed25519
   sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
   sudo sealift load images.tar --rename docker.io/library=harbor.local/lib
   sudo sealift load images.tar --attach offline --allow-restart
@@ -128,6 +131,11 @@ pub struct Load {
     /// It is written also if the load fails, as far as that got.
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_parser = receipt::parse)]
     receipt: Option<PathBuf>,
+    /// Sign the receipt with an SSH key, into FILE.sig
+    ///
+    /// KEY is as in `save --sign`. `ssh-keygen -Y verify -n sealift-receipt` checks the signature.
+    #[arg(long, value_name = "KEY", requires = "receipt")]
+    sign: Option<PathBuf>,
     #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
@@ -142,10 +150,12 @@ impl Load {
         let Some(path) = &self.receipt else {
             return self.load(None, output, interrupt);
         };
-        let receipt = Receipt::begin(path, self.archive.paths(), self.to.path())?;
+        let signer = self.sign.as_ref();
+        let signer = signer.map(|key| ReceiptSigner::begin(key, path, self.archive.paths()));
+        let receipt = Receipt::begin(path, self.archive.paths(), self.to.path(), signer.transpose()?)?;
         let write = {
-            let receipt = receipt.clone();
-            move |exit, error| receipt.write(Some(exit), error)
+            let (receipt, interrupt) = (receipt.clone(), interrupt.clone());
+            move |exit, error| receipt.end(exit, error, interrupt.signal().is_some())
         };
         ending::written(path, write, output, interrupt, || {
             self.load(Some(&receipt), output, interrupt)
@@ -165,15 +175,22 @@ impl Load {
             engines::tell(output, choice);
         }
         let targets = self.targets(choice.as_ref(), &progress, interrupt)?;
+        let mut signed = Vec::new();
         let archives: Vec<Box<dyn Layout>> = self
             .archive
             .open(interrupt)?
-            .map(|(label, layout)| {
-                let layout = layout?;
+            .map(|(label, archive)| {
+                let archive = archive?;
                 if let Some(receipt) = receipt {
                     let quick = self.push.digests_only();
-                    receipt.archive(&label, layout.as_ref(), self.archive.are_expected(), quick);
+                    receipt.archive(&label, &archive, self.archive.are_expected(), quick);
                 }
+                let Accepted { layout, signed: by } = archive;
+                signed.extend(by.map(|by| SignedArchive {
+                    archive: label,
+                    digest: layout.digest(),
+                    signed: by,
+                }));
                 Ok(layout)
             })
             .collect::<Result<_>>()?;
@@ -198,6 +215,7 @@ impl Load {
         let results = Results {
             output,
             choice: choice.as_ref(),
+            signed: &signed,
             warns_of_foreign: self.platform.is_empty(),
             width: self.table.width(std::io::stdout()),
         };

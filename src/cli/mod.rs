@@ -11,6 +11,7 @@
 //! - [`client_config`]: what clients of `serve` need; [`notify`]: tells systemd that it is ready
 //! - [`rename`]: the options for renaming images
 //! - [`lists`]: files that name images, and the options for reading them; [`elsewhere`]: those that they refer to
+//! - [`sign`]: the options for signing, and for the signatures that archives must have
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
 //! - [`remedy`]: hints with flags and commands
@@ -70,6 +71,7 @@ mod saved;
 mod screen;
 mod serve;
 mod shell;
+mod sign;
 mod size;
 mod stores;
 mod table;

@@ -3,20 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealift::archive::Layout;
 use sealift::load::Outcome as Loading;
 use sealift::{Error, Result};
 use serde_json::{Value, json};
 
+use super::archive::Accepted;
 use super::documents::TargetsDocument;
 use super::output::json_bytes;
 use super::report::Run;
+use super::sign::ReceiptSigner;
 use super::{ending, files};
 
 /// A receipt that is being written. Clones share it.
 #[derive(Clone)]
 pub struct Receipt {
     path: PathBuf,
+    signer: Option<ReceiptSigner>,
     state: Arc<Mutex<State>>,
 }
 
@@ -46,13 +48,19 @@ impl Receipt {
     ///
     /// If the file cannot be written, is one of those that are read, or is part of the folder or archive that is loaded
     /// into.
-    pub fn begin(path: &Path, read: &[PathBuf], target: Option<&Path>) -> Result<Receipt> {
+    pub fn begin(
+        path: &Path,
+        read: &[PathBuf],
+        target: Option<&Path>,
+        signer: Option<ReceiptSigner>,
+    ) -> Result<Receipt> {
         ending::check(path, read)?;
         if let Some(target) = target {
             ending::check_target(path, target)?;
         }
         let receipt = Receipt {
             path: path.to_path_buf(),
+            signer,
             state: Arc::new(Mutex::new(State {
                 run: Run::begin(),
                 archives: Vec::new(),
@@ -68,9 +76,14 @@ impl Receipt {
     }
 
     /// Adds an archive that was opened, of which every byte is verified, or only digests if `quick`.
-    pub fn archive(&self, label: &str, layout: &dyn Layout, is_expected: bool, quick: bool) {
-        let digest = layout.digest();
-        let archive = json!({ "archive": label, "digest": digest, "expected": is_expected, "quick": quick });
+    pub fn archive(&self, label: &str, archive: &Accepted, is_expected: bool, quick: bool) {
+        let digest = archive.layout.digest();
+        let signed = archive.signed.as_ref();
+        let mut archive =
+            json!({ "archive": label, "digest": digest, "expected": is_expected, "quick": quick });
+        if let Some(signed) = signed {
+            archive["signature"] = json!(signed);
+        }
         self.state().archives.push(archive);
     }
 
@@ -80,12 +93,26 @@ impl Receipt {
         self.state().targets = document["targets"].clone();
     }
 
-    /// Writes the receipt, as a whole: with the exit code of a load that has ended, and the error that ended it.
+    /// Writes the receipt of a load that has ended, with its exit code and the error that ended it, and signs it. After a
+    /// signal nobody is asked to confirm a signature: there is none then.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn write(&self, exit: Option<u8>, error: Option<Value>) -> Result<()> {
+    pub fn end(&self, exit: u8, error: Option<Value>, is_interrupted: bool) -> Result<()> {
+        let bytes = self.write(Some(exit), error)?;
+        match self
+            .signer
+            .as_ref()
+            .filter(|signer| !is_interrupted || !signer.may_ask())
+        {
+            Some(signer) => signer.sign(&bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the receipt, as a whole, and returns its bytes.
+    fn write(&self, exit: Option<u8>, error: Option<Value>) -> Result<Vec<u8>> {
         let mut state = self.state();
         if exit.is_some() {
             state.run.end();
@@ -104,6 +131,7 @@ impl Receipt {
         match exit {
             Some(_) => files::write(&self.path, &bytes),
             None => files::write_draft(&self.path, &bytes),
-        }
+        }?;
+        Ok(bytes)
     }
 }

@@ -3,9 +3,11 @@
 use sealift::host::Choice;
 use sealift::load::Outcome as Loading;
 use sealift::{Error, Result};
+use serde::Serialize;
 
-use super::documents::{PlanDocument, ReportDocument, TargetsDocument, WithChoice};
-use super::output::{Outcome, Output};
+use super::documents::{PlanDocument, ReportDocument, TargetsDocument, WithRun};
+use super::output::{Failure, Outcome, Output};
+use super::sign::{self, SignedArchive};
 use super::{loaded, planned};
 
 /// Prints the results of a load.
@@ -14,6 +16,8 @@ pub struct Results<'o> {
     pub output: &'o Output,
     /// The engine that `auto` means, if that was asked for.
     pub choice: Option<&'o Choice>,
+    /// Who signed the archives, if that was demanded.
+    pub signed: &'o [SignedArchive],
     /// Whether to warn of images that the engine does not run.
     pub warns_of_foreign: bool,
     /// The width of the table, if it has to fit.
@@ -36,26 +40,45 @@ impl Results<'_> {
         match outcome {
             Loading::Planned(plan) => {
                 match self.output.is_json() {
-                    true => self
-                        .output
-                        .json(&WithChoice::new(PlanDocument::from(&plan), self.choice))?,
-                    false => planned::print(self.output, &plan)?,
+                    true => self.json(PlanDocument::from(&plan))?,
+                    false => {
+                        self.print_signers()?;
+                        planned::print(self.output, &plan)?;
+                    }
                 }
                 Ok(planned::failure(self.output, &plan))
             }
             Loading::Loaded(report) if self.output.is_json() => {
-                self.output
-                    .json(&WithChoice::new(ReportDocument::from(&report), self.choice))?;
+                self.json(ReportDocument::from(&report))?;
                 report.error.iter().for_each(|error| self.output.error(error));
                 Ok(report.failure())
             }
-            Loading::Loaded(report) => loaded::print(self.output, &report, self.warns_of_foreign, self.width),
+            Loading::Loaded(report) => {
+                self.print_signers()?;
+                loaded::print(self.output, &report, self.warns_of_foreign, self.width)
+            }
         }
+    }
+
+    fn json(&self, document: impl Serialize) -> Result<(), Failure> {
+        self.output
+            .json(&WithRun::new(document, self.choice, self.signed))
+    }
+
+    /// Says who signed each archive.
+    fn print_signers(&self) -> Result<(), Failure> {
+        for archive in self.signed.iter().filter(|_| !self.output.is_quiet()) {
+            self.output
+                .line(sign::signed_by(&archive.archive, &archive.signed))?;
+        }
+        Ok(())
     }
 
     fn print_several(&self, outcomes: Vec<(&'static str, Result<Loading>)>) -> Outcome {
         if self.output.is_json() {
-            self.output.json(&TargetsDocument::from(outcomes.as_slice()))?;
+            self.json(TargetsDocument::from(outcomes.as_slice()))?;
+        } else {
+            self.print_signers()?;
         }
         let mut failure = None;
         for (at, (word, outcome)) in outcomes.iter().enumerate() {

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use sealift::archive::signature;
 use sealift::archive::writer::{self, Inputs};
 use sealift::docker::{self, switch::Switch};
 use sealift::error::{ErrorKind, NewFile, Remedy};
@@ -27,6 +28,7 @@ use super::lists::{self, ListArgs, Listed, all_of};
 use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
 use super::saved::{self, by_id, without_a_name};
+use super::sign::SignArgs;
 use super::size;
 use super::table::TableArgs;
 
@@ -50,11 +52,12 @@ Examples:
   sealift save --lock images.lock --locked -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
+  sealift save httpd:2.4 -o images.tar --sign ~/.ssh/id_ed25519    # into images.tar.sig
   sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
   sudo sealift save --from docker --all --dry-run -o everything.tar
 
 The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it separately and \
-give it to `load --expect`.")]
+give it to `load --expect`. A signature, which `--sign` makes, pins it as well: `load --allowed-signers` demands one.")]
 pub struct Save {
     /// Images to save, named as in `docker pull`
     ///
@@ -137,6 +140,8 @@ pub struct Save {
     /// It must be of this version, for linux/amd64 or linux/arm64.
     #[arg(long, value_name = "FILE", requires = "with_installer")]
     executable: Vec<PathBuf>,
+    #[command(flatten)]
+    sign: SignArgs,
     /// Start again instead of resuming an interrupted save
     ///
     /// If this save is interrupted, nothing is left of it.
@@ -205,6 +210,10 @@ impl Save {
                 }
             }
         }
+        let mut inputs = self.inputs();
+        self.sign.key().into_iter().for_each(|key| inputs.add_path(key));
+        let file = Some(self.output.as_path()).filter(|_| !to_stdout);
+        let sign = self.sign.signing(file, &inputs)?;
         let have = self.have(output)?;
         let lists = self.lists(output)?;
         let named = self.named(&lists)?;
@@ -236,6 +245,7 @@ impl Save {
             keep_going: self.keep_going || self.all && !self.rebuild.requires_proof(),
             have,
             for_other_stores: self.target.is_some(),
+            sign,
             beside: installer.as_ref().map_or(Ok(0), Installer::size)?,
             jobs: self
                 .jobs
@@ -292,6 +302,9 @@ impl Save {
             false => self.table.width(std::io::stdout()),
         };
         let failure = report.print(output, width)?;
+        if !self.dry_run && summary.signature.is_none() && !to_stdout {
+            self.warn_of_signature(&summary.digest, output);
+        }
         if !self.dry_run
             && !self.with_installer
             && let Ok(Some(script)) = installer::outdated(&self.output, &summary.files, &summary.digest)
@@ -313,6 +326,19 @@ impl Save {
             inputs.add_path(path);
         }
         inputs
+    }
+
+    /// Warns of a signature that is beside the archive and of another one.
+    fn warn_of_signature(&self, digest: &Digest, output: &Output) {
+        if let Some(file) = signature::file_of(&self.output)
+            && signature::is_of_another(&file, digest)
+        {
+            let file = file.display();
+            output.warn(&format!(
+                "{file} is of the archive that was there before, and not of this one"
+            ));
+            output.hint("--sign writes it anew");
+        }
     }
 
     /// What is written beside the archive.

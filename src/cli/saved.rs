@@ -12,6 +12,7 @@ use super::exit;
 use super::forecast::Needs;
 use super::output::{Outcome, Output, hint_of, skipped};
 use super::rows::own_rows;
+use super::sign;
 use super::size::Size;
 use super::table::{Column, table};
 
@@ -54,6 +55,7 @@ impl Report<'_> {
             lines.extend(self.table(width));
             lines.extend(self.omitted());
             lines.extend(self.files());
+            lines.extend(self.summary.signature.as_ref().map(sign::written));
             lines.extend(self.installer());
             lines.extend(self.needs.iter().flat_map(Needs::lines));
         }
@@ -98,6 +100,9 @@ impl Report<'_> {
         });
         if let Some(omitted) = &summary.omitted {
             document["omitted"] = serde_json::json!(omitted);
+        }
+        if let Some(signature) = &summary.signature {
+            document["signature"] = serde_json::json!(signature);
         }
         if !self.installer.is_empty() {
             document["installer"] = serde_json::json!(self.installer);

@@ -86,7 +86,11 @@ impl Serve {
     /// Serves until a signal comes.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let given = self.files.archives()?.into_iter();
-        let given = given.map(|(files, expected)| ArchiveFiles { files, expected });
+        let given = given.map(|given| ArchiveFiles {
+            files: given.files,
+            expected: given.expected,
+            signature: given.signature,
+        });
         let mut archives = Archives::open(given.collect(), self.files.options(interrupt))?;
         let (content, summary) = archives.content()?;
         if let Some(client) = self.print_config {

@@ -1,18 +1,18 @@
-//! What is wrong with a signature, or with who made it.
+//! What is wrong with the signature of an archive, or with who made it.
 
 use crate::date;
 use crate::escape::Escaped;
 
 use std::time::SystemTime;
 
-/// Why a signature does not count. Texts from outside are escaped when displayed.
+/// Why the signature of an archive does not count. Texts from outside are escaped when displayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureProblem {
     /// The file of the signature does not exist.
-    #[error("there is no such file, so nothing says who made this")]
+    #[error("no such file, so the archive is not signed")]
     Absent,
     /// It cannot be read as a signature.
-    #[error("not a whole SSH signature: {}", Escaped(reason))]
+    #[error("not a valid SSH signature: {}", Escaped(reason))]
     Malformed {
         /// What is wrong with it.
         reason: String,
@@ -24,7 +24,7 @@ pub enum SignatureProblem {
         what: String,
     },
     /// It was made for another purpose.
-    #[error("signs for the namespace {}, not for {expected}", Escaped(found))]
+    #[error("made for the namespace {}, not for {expected}", Escaped(found))]
     Namespace {
         /// The purpose that is asked for.
         expected: &'static str,
@@ -32,13 +32,13 @@ pub enum SignatureProblem {
         found: String,
     },
     /// The key did not sign this. What it did sign cannot be told.
-    #[error("the signature by {key} is of something else, or one of the two was altered")]
+    #[error("the signature by {key} does not match: it is of another archive, or was altered")]
     Differs {
         /// The fingerprint of the key.
         key: String,
     },
     /// None of the allowed signers has this key.
-    #[error("signed by {key}, which is not a key of an allowed signer")]
+    #[error("signed by {key}, which is not the key of an allowed signer")]
     UnknownKey {
         /// The fingerprint of the key.
         key: String,
@@ -58,7 +58,7 @@ pub enum SignatureProblem {
         signer: String,
     },
     /// The key is allowed in other namespaces only.
-    #[error("signed by {key}, which its signer may not use in the namespace {namespace}")]
+    #[error("signed by {key}, which is not allowed in the namespace {namespace}")]
     NamespaceNotAllowed {
         /// The fingerprint of the key.
         key: String,

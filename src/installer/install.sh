@@ -20,6 +20,7 @@ usage() {
         '  SEALIFT_TO=ENGINE       --to: docker, containerd, podman, registry://HOST, ...' \
         '  SEALIFT_NAMESPACE=NAME  --namespace of containerd, for example k8s.io' \
         '  SEALIFT_IMAGES=LIST     --image for each of these images, separated by spaces' \
+        '  SEALIFT_ALLOWED_SIGNERS=FILE  --allowed-signers: who must have signed the archive' \
         '  SEALIFT_OPTIONS=LIST    further options, separated by spaces' \
         '  TMPDIR=FOLDER           where sealift is copied if it cannot run from here' \
         '' \
@@ -113,6 +114,7 @@ fi
 set -f
 [ -z "${SEALIFT_TO-}" ] || set -- --to "$SEALIFT_TO" "$@"
 [ -z "${SEALIFT_NAMESPACE-}" ] || set -- --namespace "$SEALIFT_NAMESPACE" "$@"
+[ -z "${SEALIFT_ALLOWED_SIGNERS-}" ] || set -- --allowed-signers "$SEALIFT_ALLOWED_SIGNERS" "$@"
 for image in ${SEALIFT_IMAGES-}; do
     set -- --image "$image" "$@"
 done

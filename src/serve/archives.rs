@@ -146,7 +146,7 @@ impl Archives {
             else {
                 continue;
             };
-            let now = seen(&files.files);
+            let now = seen(files);
             let is_known = now == opened.seen || noticed.failed.as_ref() == Some(&now);
             let has_settled = noticed.last.replace(now.clone()).as_ref() == Some(&now);
             if is_known || !has_settled {

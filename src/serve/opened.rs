@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blob::{Blob, FileState};
+use crate::archive::signature::Required;
 use crate::archive::{self, Graphs, Layout, segments};
 use crate::error::Result;
 use crate::image::named::{self, NamedImage};
@@ -18,6 +19,8 @@ pub struct ArchiveFiles {
     pub files: Vec<PathBuf>,
     /// The digest that it must have.
     pub expected: Option<Digest>,
+    /// The signature that it must have.
+    pub signature: Option<Required>,
 }
 
 /// The state of the files of an archive, by their paths. Empty for a stream.
@@ -43,11 +46,14 @@ impl Opened {
     /// Those of opening it, and of reading its manifests.
     pub(super) fn new(given: &ArchiveFiles, options: &archive::Options) -> Result<Opened> {
         // Before it is opened: what changes meanwhile is seen later.
-        let seen = seen(&given.files);
+        let seen = seen(given);
         let layout = archive::open(&given.files, options)?;
         let layout = layout.as_ref();
         if let Some(expected) = &given.expected {
             archive::expect(layout, expected)?;
+        }
+        if let Some(required) = &given.signature {
+            required.check(layout)?;
         }
         layout.check_opening()?;
         let mut graphs = Graphs::new(layout);
@@ -95,14 +101,17 @@ pub(super) fn blobs(graph: &Graph) -> impl Iterator<Item = &Descriptor> {
     manifests.flat_map(|manifest| std::iter::once(&manifest.config).chain(&manifest.layers))
 }
 
-/// The state of the files that an archive is opened from.
-pub(super) fn seen(files: &[PathBuf]) -> FilesSeen {
+/// The state of the files that an archive is opened from, and of its signature, which may come after it.
+pub(super) fn seen(given: &ArchiveFiles) -> FilesSeen {
     let mut paths = BTreeSet::new();
-    for path in files.iter().filter(|path| *path != Path::new("-")) {
+    for path in given.files.iter().filter(|path| *path != Path::new("-")) {
         match path.is_dir() {
             true => paths.extend(["index.json", "manifest.json"].map(|name| path.join(name))),
             false => paths.extend(segments::files(path)),
         }
+    }
+    if let Some(required) = given.signature.as_ref().filter(|_| !paths.is_empty()) {
+        paths.insert(required.file.clone());
     }
     let state = |path: &PathBuf| path.metadata().ok().map(|meta| FileState::from(&meta));
     let seen = paths.into_iter().map(|path| {

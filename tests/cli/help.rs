@@ -13,7 +13,7 @@ use crate::support::{Sealift, Transcript};
 
 /// Options that several commands have: what stands for them in the help pages below, a command that has them, and where
 /// they start and what follows them there. A test of its own shows them.
-const SHARED: [(&str, &str, &str, &str); 8] = [
+const SHARED: [(&str, &str, &str, &str); 9] = [
     (
         "which containerd",
         "inventory",
@@ -43,6 +43,12 @@ const SHARED: [(&str, &str, &str, &str); 8] = [
         "save",
         "      --tmpdir ",
         "      --no-trunc",
+    ),
+    (
+        "whose signatures archives must have",
+        "load",
+        "      --allowed-signers ",
+        "      --tmpdir ",
     ),
     (
         "how registries are reached",
@@ -161,6 +167,20 @@ fn help_of_shared_options() {
 
               [default: 64GiB]
 
+    <whose signatures archives must have>
+          --allowed-signers <FILE>
+              Accept only archives that one of these signers has signed
+
+              `ssh-keygen -Y verify` reads the same kind of FILE. The signature is in ARCHIVE.sig.
+
+          --signer <NAME>
+              Accept only this one of the signers
+
+          --signature <FILE>
+              File of the signature [default: that of the archive, with .sig at its end]
+
+              With several archives, give it once for each, in the same order.
+
     <how registries are reached>
           --insecure <HOST[:PORT]>
               Allow plain HTTP and unverified certificates for this registry; repeatable
@@ -220,7 +240,6 @@ fn help_of_shared_options() {
 
       -h, --help
               Print help (see a summary with '-h')
-
     ");
 }
 
@@ -293,6 +312,8 @@ fn help_of_list() {
 
               With several archives, give it once for each, in the same order.
 
+        <whose signatures archives must have>
+
         <temporary files and large layers>
 
           --no-trunc
@@ -302,6 +323,7 @@ fn help_of_list() {
 
     Examples:
       sealift list images.tar
+      sealift list images.tar --allowed-signers allowed_signers
       sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
     Below each image are the digests of its index, manifests and configs. One of them is what Docker
@@ -488,14 +510,18 @@ fn the_summary_of_a_command_is_short() {
       <FILE>...  Archives, parts of archives, or layout folders; `-` is standard input
 
     Options:
-          --expect <DIGEST>        Accept only the archive with this digest, as `save` printed it
-          --tmpdir <DIR>           Directory for temporary files
-          --max-layer-size <SIZE>  Refuse layers that decompress to more than this [default: 64GiB]
-          --no-trunc               Do not shorten digests and names to fit the terminal
-          --json                   Print one JSON document on standard output
-      -q, --quiet                  Print only results and errors
-      -v, --verbose                Print each step and each blob on standard error
-      -h, --help                   Print help (see more with '--help')
+          --expect <DIGEST>         Accept only the archive with this digest, as `save` printed it
+          --allowed-signers <FILE>  Accept only archives that one of these signers has signed
+          --signer <NAME>           Accept only this one of the signers
+          --signature <FILE>        File of the signature [default: that of the archive, with .sig at
+                                    its end]
+          --tmpdir <DIR>            Directory for temporary files
+          --max-layer-size <SIZE>   Refuse layers that decompress to more than this [default: 64GiB]
+          --no-trunc                Do not shorten digests and names to fit the terminal
+          --json                    Print one JSON document on standard output
+      -q, --quiet                   Print only results and errors
+      -v, --verbose                 Print each step and each blob on standard error
+      -h, --help                    Print help (see more with '--help')
     ");
 }
 

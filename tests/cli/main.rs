@@ -41,6 +41,8 @@
 //! serve_access.rs  its passwords, TLS and configuration of clients
 //! serve_page.rs    its page for people, in chromium too
 //! serve_faults.rs  `serve` when something goes wrong meanwhile
+//! signers.rs    signatures that archives must have
+//! signing.rs    archives and receipts that are signed
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -89,6 +91,8 @@ mod serve;
 mod serve_access;
 mod serve_faults;
 mod serve_page;
+mod signers;
+mod signing;
 mod sudo;
 mod tables;
 mod uncompressed;

@@ -1,5 +1,6 @@
 //! The examples of the help texts, and the commands of README and docs, run as a reader would type them.
 
+use super::ssh::Ssh;
 use super::{Run, Sealift, run};
 
 /// The commands whose examples need an engine or a registry; `sealift --help` itself is the empty one. Examples of all
@@ -110,7 +111,15 @@ fn section(help: &str, heading: &str) -> Vec<String> {
 /// `("/media/stick", "stick")`. `prelude` is what the shell has to know before.
 #[track_caller]
 pub fn execute(sealift: &Sealift, prelude: &str, line: &str, replaced: &[(&str, &str)]) -> Run {
-    let mut filled = line.to_owned();
+    let mut filled = line
+        .replace("/etc/sealift/allowed_signers", "allowed_signers")
+        .replace("/root/.ssh/", ".ssh/");
+    if ["--sign", "--allowed-signers"]
+        .iter()
+        .any(|option| line.contains(option))
+    {
+        sign(sealift, &filled);
+    }
     for (from, to) in replaced {
         filled = filled.replace(from, to);
     }
@@ -135,6 +144,33 @@ pub fn execute(sealift: &Sealift, prelude: &str, line: &str, replaced: &[(&str, 
         );
     }
     said
+}
+
+/// Makes the keys that examples sign with, allows them, and signs the archive of a line by hand, if it is there.
+fn sign(sealift: &Sealift, line: &str) {
+    let ssh = Ssh(sealift.home());
+    std::fs::create_dir_all(sealift.path(".ssh")).unwrap();
+    for key in [".ssh/id_ed25519", "release"] {
+        if !sealift.path(key).exists() {
+            ssh.key(key, ("ed25519", "256"), "");
+        }
+    }
+    let signers = [
+        ("me@example.com", ".ssh/id_ed25519"),
+        ("release@example.com", "release"),
+    ];
+    ssh.allow("allowed_signers", &signers);
+    let archive = line
+        .split(' ')
+        .find(|word| word.ends_with(".tar"))
+        .unwrap_or("images.tar");
+    let verified = sealift.run(&["verify", "-q", "--digests-only", archive]);
+    if verified.code == Some(0) {
+        std::fs::write(sealift.path("line"), verified.stdout).unwrap();
+        let _ = std::fs::remove_file(sealift.path("line.sig"));
+        ssh.sign("sealift-archive", "release", "line");
+        std::fs::rename(sealift.path("line.sig"), sealift.path(&format!("{archive}.sig"))).unwrap();
+    }
 }
 
 /// A custom resource.

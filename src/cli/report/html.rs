@@ -101,11 +101,16 @@ fn section(body: &mut Html, archive: &Verified, at: usize) {
     body.text(&archive.label).raw("</h2><dl class=\"facts\">");
     fact(body, "Digest", |body| code(body, &archive.digest));
     fact(body, "Expected", |body| {
-        body.raw(match archive.is_expected {
+        body.raw(match archive.pinned.is_expected {
             true => "This digest was given with <code>--expect</code>: it is the archive that was meant.",
             false => "No digest was given with <code>--expect</code>. Compare this one with the line that <code>sealift save</code> printed.",
         });
     });
+    if let Some(signer) = &archive.pinned.signed_by {
+        fact(body, "Signed by", |body| {
+            body.text(signer);
+        });
+    }
     let size = archive
         .files
         .iter()

@@ -70,12 +70,15 @@ fn section(text: &mut String, archive: &Verified) {
         ["Digest".into(), format!("`{}`", archive.digest)],
         [
             "Expected".into(),
-            match archive.is_expected {
+            match archive.pinned.is_expected {
                 true => "yes: this digest was given with `--expect`".into(),
                 false => "no digest was given with `--expect`".into(),
             },
         ],
     ];
+    if let Some(signer) = &archive.pinned.signed_by {
+        rows.push(["Signed by".into(), plain(signer)]);
+    }
     match archive.files.len() {
         0 => {}
         1 => rows.push(["Size".into(), bytes(size)]),

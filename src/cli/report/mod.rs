@@ -156,13 +156,21 @@ enum Archive {
     },
 }
 
+/// What says that an archive is the one that was meant.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// Whether its digest is one that was given.
+    pub is_expected: bool,
+    /// Who signed it, if an allowed signer had to.
+    pub signed_by: Option<String>,
+}
+
 /// An archive that was verified.
 #[derive(Debug, Clone)]
 struct Verified {
     label: String,
     digest: Digest,
-    /// Whether the digest is one that was given.
-    is_expected: bool,
+    pinned: Pinned,
     files: Vec<ArchiveFile>,
     blobs: usize,
     bytes: u64,
@@ -218,7 +226,7 @@ impl Report {
     pub fn add(
         &mut self,
         layout: &dyn Layout,
-        is_expected: bool,
+        pinned: Pinned,
         left_out: Option<String>,
         verification: &Verification,
         document: Value,
@@ -264,8 +272,8 @@ impl Report {
         self.archives.push(Archive::Verified(Box::new(Verified {
             label: verification.label.clone(),
             digest: layout.digest(),
-            is_expected,
-            document: extended(document, is_expected, &files, &images, &references),
+            document: extended(document, pinned.is_expected, &files, &images, &references),
+            pinned,
             files,
             blobs: verification.blobs,
             bytes: verification.bytes,

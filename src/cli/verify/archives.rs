@@ -11,11 +11,12 @@ use sealift::oci::{Digest, Platform};
 use sealift::save::LeftOut;
 use sealift::verify::{Image, Options, Report};
 
-use crate::cli::archive::ReadArgs;
+use crate::cli::archive::{Accepted, ReadArgs};
 use crate::cli::bars;
 use crate::cli::output::{Failure, MultiReport, Outcome, Output, findings_json};
-use crate::cli::report::SharedReport;
+use crate::cli::report::{Pinned, SharedReport};
 use crate::cli::saved::left_out;
+use crate::cli::sign;
 use crate::cli::size::Size;
 
 /// Verifies archives, all of them even if one has errors. Adds them to a report for people who sign it.
@@ -28,21 +29,30 @@ pub fn run(
     interrupt: &Interrupt,
 ) -> Outcome {
     let mut end = MultiReport::new(output);
-    for (label, layout) in read.open(files, interrupt)? {
-        let verified = layout.and_then(|layout| {
+    for (label, archive) in read.open(files, interrupt)? {
+        let verified = archive.and_then(|Accepted { layout, signed }| {
             let report = verify(layout.as_ref(), options, output, interrupt)?;
             let omitted = LeftOut::of(&report.omitted, layout.omitted());
-            Ok((layout, omitted, report))
+            Ok((layout, signed, omitted, report))
         });
         match verified {
-            Ok((layout, omitted, report)) => {
+            Ok((layout, signed_by, omitted, report)) => {
                 let digest = layout.digest();
-                let document = || document(digest, omitted.as_ref(), &report, options.quick);
+                let document = || {
+                    let mut document = document(digest, omitted.as_ref(), &report, options.quick);
+                    if let Some(signed) = &signed_by {
+                        document["signature"] = serde_json::json!(signed);
+                    }
+                    document
+                };
                 if let Some(signed) = signed {
                     let left_out = omitted.as_ref().map(left_out);
                     signed.lock().add(
                         layout.as_ref(),
-                        read.are_expected(),
+                        Pinned {
+                            is_expected: read.are_expected(),
+                            signed_by: signed_by.as_ref().map(|signed| signed.signer.to_string()),
+                        },
                         left_out,
                         &report,
                         document(),
@@ -51,7 +61,11 @@ pub fn run(
                 if output.is_json() {
                     end.document(document());
                 } else {
-                    print(output, digest, omitted.as_ref(), &report, options.quick)?;
+                    print(output, omitted.as_ref(), &report, options.quick)?;
+                    if let Some(signed) = signed_by.filter(|_| !output.is_quiet()) {
+                        output.line(sign::signed_by(&label, &signed))?;
+                    }
+                    output.line(format_args!("archive {digest}"))?;
                 }
                 if let Err(error) = report.into_good() {
                     end.failure(error.kind());
@@ -75,13 +89,7 @@ fn verify(layout: &dyn Layout, options: &Options, output: &Output, interrupt: &I
     Ok(report)
 }
 
-fn print(
-    output: &Output,
-    digest: Digest,
-    omitted: Option<&LeftOut>,
-    report: &Report,
-    quick: bool,
-) -> Result<(), Failure> {
+fn print(output: &Output, omitted: Option<&LeftOut>, report: &Report, quick: bool) -> Result<(), Failure> {
     for finding in &report.findings {
         let kind = if finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {finding}"))?;
@@ -113,7 +121,7 @@ fn print(
             Size(report.bytes)
         ))?;
     }
-    output.line(format_args!("archive {digest}"))
+    Ok(())
 }
 
 /// What a report adds to the findings of an image: that it has errors, what is not proven, and which layers are

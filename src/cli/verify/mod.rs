@@ -42,6 +42,7 @@ use targets::Targets;
 Examples:
   sealift verify images.tar
   sealift verify images.tar --expect sha256:...     # the line that save printed
+  sealift verify images.tar --allowed-signers allowed_signers
   sealift verify --digests-only images.tar.001      # an archive in parts
   sealift verify images.tar --report images.html    # for people who sign off a transfer
   sealift verify --json images.tar | jq '.archives[].findings'
@@ -115,7 +116,7 @@ pub struct Verify {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "quick", "digests_only", "report"]
+        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "allowed_signers", "quick", "digests_only", "report"]
     )]
     registry_root: Option<PathBuf>,
     /// Hash only a part of the blobs: a percentage, or one of equal parts, as in 3/7
@@ -218,6 +219,14 @@ impl Verify {
                     return Err(Error::Usage {
                         message: "--expect is for archives".into(),
                         hint: Some("an image is pinned by its digest: NAME@sha256:...".into()),
+                    }
+                    .into());
+                }
+                if self.read.demand_signatures() {
+                    return Err(Error::Usage {
+                        message: "--allowed-signers is for archives, and images in registries were named"
+                            .into(),
+                        hint: None,
                     }
                     .into());
                 }

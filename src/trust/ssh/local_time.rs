@@ -89,7 +89,8 @@ fn standard(wall: i64, zone: &TimeZone) -> Result<i64, String> {
         }
         away += STEP;
     }
-    Ok(guess)
+    // As glibc does where a zone has no standard time nearby.
+    Ok(guess + 3600)
 }
 
 #[cfg(test)]

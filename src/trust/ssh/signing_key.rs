@@ -124,6 +124,11 @@ impl SigningKey {
         &self.public
     }
 
+    /// Whether an agent signs with it, which may ask a person to confirm it.
+    pub fn is_in_agent(&self) -> bool {
+        matches!(self.means, Means::Agent(_))
+    }
+
     /// Signs a message for a purpose. An agent may ask a person to confirm it.
     ///
     /// # Errors

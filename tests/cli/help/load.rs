@@ -25,6 +25,8 @@ fn help_of_load() {
 
               With several archives, give it once for each, in the same order.
 
+        <whose signatures archives must have>
+
         <temporary files and large layers>
 
           --jobs <N>
@@ -122,6 +124,12 @@ fn help_of_load() {
 
               It is written also if the load fails, as far as that got.
 
+          --sign <KEY>
+              Sign the receipt with an SSH key, into FILE.sig
+
+              KEY is as in `save --sign`. `ssh-keygen -Y verify -n sealift-receipt` checks the
+              signature.
+
           --no-trunc
               Do not shorten digests and names to fit the terminal
 
@@ -212,6 +220,8 @@ fn help_of_load() {
       sudo sealift load images.tar --expect sha256:...     # the line that save printed
       sealift load images.tar --dry-run                    # what would be sent, named and attached
       sudo sealift load images.tar --receipt load.json     # what was loaded, for the records
+      sudo sealift load images.tar --allowed-signers /etc/sealift/allowed_signers
+      sudo sealift load images.tar --receipt load.json --sign /root/.ssh/id_ed25519
       sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
       sudo sealift load images.tar --rename docker.io/library=harbor.local/lib
       sudo sealift load images.tar --attach offline --allow-restart

@@ -123,6 +123,15 @@ fn help_of_save() {
 
               It must be of this version, for linux/amd64 or linux/arm64.
 
+          --sign <KEY>
+              Sign the archive with an SSH key, into FILE.sig
+
+              KEY is a private key. If it has a passphrase, or if KEY is a public key, ssh-agent signs.
+              `load --allowed-signers` and `ssh-keygen -Y verify -n sealift-archive` check the signature.
+
+          --signature <FILE>
+              File of the signature [default: that of the archive, with .sig at its end]
+
           --no-resume
               Start again instead of resuming an interrupted save
 
@@ -197,10 +206,12 @@ fn help_of_save() {
       sealift save --lock images.lock --locked -o images.tar
       sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
       sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
+      sealift save httpd:2.4 -o images.tar --sign ~/.ssh/id_ed25519    # into images.tar.sig
       sealift save httpd:2.4 -o images.tar --with-installer            # on the host: sudo sh install.sh
       sudo sealift save --from docker --all --dry-run -o everything.tar
 
     The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it
-    separately and give it to `load --expect`.
+    separately and give it to `load --expect`. A signature, which `--sign` makes, pins it as well: `load
+    --allowed-signers` demands one.
     ");
 }

@@ -25,6 +25,8 @@ fn help_of_serve() {
 
               With several archives, give it once for each, in the same order.
 
+        <whose signatures archives must have>
+
         <temporary files and large layers>
 
           --listen <ADDR:PORT>

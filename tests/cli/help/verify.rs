@@ -72,6 +72,8 @@ fn help_of_verify() {
 
               With several archives, give it once for each, in the same order.
 
+        <whose signatures archives must have>
+
         <temporary files and large layers>
 
           --jobs <N>
@@ -102,6 +104,7 @@ fn help_of_verify() {
     Examples:
       sealift verify images.tar
       sealift verify images.tar --expect sha256:...     # the line that save printed
+      sealift verify images.tar --allowed-signers allowed_signers
       sealift verify --digests-only images.tar.001      # an archive in parts
       sealift verify images.tar --report images.html    # for people who sign off a transfer
       sealift verify --json images.tar | jq '.archives[].findings'
