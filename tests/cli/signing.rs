@@ -1,15 +1,13 @@
-//! Archives and receipts that are signed by SSH keys, and the signatures that are demanded.
+//! Archives and receipts that are signed by SSH keys.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
 
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::command::bounded;
 use crate::support::ssh::{Agent, Ssh};
-use crate::support::{Image, Layer, Registry, Run, Sealift, Serving, Transcript, assert_documented, run};
+use crate::support::{Image, Layer, Registry, Sealift, Transcript, assert_documented, run};
 
 pub const SAVE: [&str; 7] = ["save", "-q", "--from", "layout", "app:1", "-o", "images.tar"];
 

@@ -166,7 +166,8 @@ fn sign(sealift: &Sealift, line: &str) {
         .unwrap_or("images.tar");
     let verified = sealift.run(&["verify", "-q", "--digests-only", archive]);
     if verified.code == Some(0) {
-        std::fs::write(sealift.path("line"), verified.stdout).unwrap();
+        let digest = verified.stdout.lines().last().unwrap_or_default();
+        std::fs::write(sealift.path("line"), format!("{digest}\n")).unwrap();
         let _ = std::fs::remove_file(sealift.path("line.sig"));
         ssh.sign("sealift-archive", "release", "line");
         std::fs::rename(sealift.path("line.sig"), sealift.path(&format!("{archive}.sig"))).unwrap();
