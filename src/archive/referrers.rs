@@ -152,7 +152,7 @@ fn tag_of(entry: &Entry) -> Option<&str> {
     named.or(entry.bare_tag.as_deref())
 }
 
-/// Whether somebody has named an entry, rather than what it refers to.
+/// Whether an entry has a name that a person gave it, and not only a tag that is made of a digest.
 fn has_own_name(entry: &Entry) -> bool {
     let is_made = |tag: &str| Referrer::of_tag(tag).is_some() || Referrer::subject_of_list(tag).is_some();
     let is_marked = entry.descriptor.annotations.contains_key(SUBJECT);

@@ -15,7 +15,7 @@ pub fn lines(referrers: &[ReferrerSummary]) -> Vec<Vec<String>> {
     let mut groups: BTreeMap<Group, (usize, u64)> = BTreeMap::new();
     for one in referrers {
         let platform = one.platform.as_ref().map(ToString::to_string);
-        // What a statement says is told by its predicate type.
+        // For a statement, the predicate type says more than the media type.
         let told = match one.predicate_types.as_slice() {
             [] => one.content_type.clone(),
             types => types.join(", "),

@@ -65,15 +65,15 @@ pub enum SignatureProblem {
         /// The namespace.
         namespace: &'static str,
     },
-    /// The time in which the key is allowed has not begun.
+    /// The key is not allowed yet.
     #[error("signed by {key}, which is not allowed before {}", date::to_rfc3339(*after))]
     NotYetValid {
         /// The fingerprint of the key.
         key: String,
-        /// When it begins.
+        /// When it will be.
         after: SystemTime,
     },
-    /// The time in which the key is allowed is over.
+    /// The key is not allowed any more.
     #[error("signed by {key}, which is not allowed after {}", date::to_rfc3339(*before))]
     Expired {
         /// The fingerprint of the key.

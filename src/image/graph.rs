@@ -76,7 +76,7 @@ impl Image {
         self.other_content()
     }
 
-    /// The same for whatever is an artifact or an attestation; the type of the config if nothing says more.
+    /// As [`Image::artifact_type`], but for attestations too; the media type of the config if there is no better one.
     pub(super) fn content_type(&self) -> &str {
         let told = self.manifest.artifact_type.as_deref();
         let told = told.or_else(|| self.other_content());

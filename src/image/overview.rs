@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::graph::Graph;
 use super::named::NamedImage;
-use crate::oci::{Digest, Platform};
+use crate::oci::{Digest, Platform, platform};
 
 /// What an image consists of.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Overview {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Variant {
     /// Its platform.
-    #[serde(serialize_with = "platform_text")]
+    #[serde(serialize_with = "platform::optional_text::serialize")]
     pub platform: Option<Platform>,
     /// Digest of the manifest.
     pub digest: Digest,
@@ -44,16 +44,6 @@ pub struct ImageId {
     pub classic: Digest,
     /// In a containerd store: digest of the index, or of the manifest without one.
     pub containerd: Digest,
-}
-
-fn platform_text<S: serde::Serializer>(
-    platform: &Option<Platform>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match platform {
-        Some(platform) => serializer.collect_str(platform),
-        None => serializer.serialize_none(),
-    }
 }
 
 impl Overview {

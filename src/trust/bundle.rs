@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::flaw::Flaw;
 use super::log::{BundleEntry, Entry};
 use super::signer::{KeySignature, Signed, TrustedKey};
-use super::statement::{self, Envelope, Statement};
+use super::statement::{Envelope, Statement};
 use crate::oci::{Digest, json};
 
 /// The media types of a bundle.
@@ -51,16 +51,6 @@ struct Hint {
     hint: String,
 }
 
-/// What a statement has to be.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Expected<'a> {
-    /// The signature of an image.
-    Signature,
-    /// An attestation of this type.
-    #[cfg_attr(not(test), allow(dead_code, reason = "policies demand no attestations yet"))]
-    Attestation(&'a str),
-}
-
 impl Bundle {
     pub(super) fn parse(bytes: &[u8]) -> Result<Bundle, Flaw> {
         // The version first: other ones have other fields.
@@ -97,12 +87,12 @@ impl Bundle {
         material.certificate.is_some() || material.x509_certificate_chain.is_some()
     }
 
-    /// Checks who signed the statement, and that it is what is expected, about the subject.
+    /// Checks who signed the statement, and that it is of this type and about the subject.
     pub(super) fn check(
         &self,
         subject: &Digest,
         keys: &[TrustedKey],
-        expected: Expected<'_>,
+        predicate_type: &str,
     ) -> Result<Signed, Flaw> {
         let Some(envelope) = &self.dsse_envelope else {
             return Err(match self.message_signature {
@@ -112,10 +102,6 @@ impl Bundle {
         };
         let decoded = envelope.decode().map_err(Flaw::malformed)?;
         let statement = Statement::parse(&decoded.payload);
-        let predicate_type = match expected {
-            Expected::Signature => statement::SIGNATURE,
-            Expected::Attestation(predicate_type) => predicate_type,
-        };
         // Said first: that an attestation is no signature does not depend on who made it.
         if let Ok(found) = &statement
             && found.predicate_type != predicate_type

@@ -24,7 +24,8 @@ const MAX_CHAIN: usize = 10;
 /// Largest certificate, in bytes.
 const MAX_CERTIFICATE: usize = 64 << 10;
 const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
-/// Purposes that a certificate for signing must not have besides: anything, servers, clients, mail, timestamps, OCSP.
+/// Extended key usages that a certificate for signing must not have as well: any, server and client authentication, email
+/// protection, timestamping, OCSP signing.
 const OTHER_PURPOSES: [ObjectIdentifier; 6] = [
     ObjectIdentifier::new_unwrap("2.5.29.37.0"),
     ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"),

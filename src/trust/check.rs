@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
 use super::artifact::{ArtifactKind, is_notation};
-use super::bundle::{self, Bundle, Expected};
+use super::bundle::{self, Bundle};
 use super::flaw::{Flaw, clipped};
 use super::notation::{Envelope, TrustedCertificates};
 use super::signed_identity::SignedIdentity;
 use super::signer::{Signed, TrustedKey};
-use super::{Fetch, MAX_ENVELOPE, simple_signing};
+use super::{Fetch, MAX_ENVELOPE, simple_signing, statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Document, Manifest, Platform, Reference, Referrer};
 
@@ -136,7 +136,7 @@ impl Check<'_> {
             }
             let named = Referrer::subject(&referring.manifest);
             if named.is_some_and(|named| named != subject.descriptor.digest) {
-                continue; // no referrer of this manifest, whatever lists it
+                continue; // a list may name it, but it does not refer to this manifest
             }
             let parsed = Document::parse(&artifact.media_type, referring.manifest.clone());
             match parsed {
@@ -217,7 +217,7 @@ impl Check<'_> {
             _ => {
                 let bundle = Bundle::parse(bytes)?;
                 signature.claimed = bundle.key_hint().map(clipped);
-                (bundle.check(digest, keys, Expected::Signature)?, None)
+                (bundle.check(digest, keys, statement::SIGNATURE)?, None)
             }
         };
         match (&self.signers.identity, name) {

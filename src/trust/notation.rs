@@ -54,7 +54,7 @@ pub(super) struct Envelope {
     chain: Vec<Certificate>,
 }
 
-/// What is signed besides the payload.
+/// The signed attributes, which are signed together with the payload.
 #[derive(Debug)]
 struct Attributes {
     algorithm: Algorithm,

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::bundle::{Bundle, Expected};
+use super::bundle::Bundle;
 use super::check::{MAX_SIGNATURES, ReferringManifest, Signers};
 use super::flaw::Flaw;
 use super::signed_identity::SignedIdentity;
 use super::signer::Signer;
 use super::testing::{Fixture, file, key, logged_key, now, signed_by, summary};
-use super::{Artifact, ArtifactKind, MAX_ENVELOPE};
+use super::{Artifact, ArtifactKind, MAX_ENVELOPE, statement};
 use crate::oci::{Descriptor, Document, MediaType};
 
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -279,9 +279,7 @@ fn attestations_are_checked_by_their_type_and_subject() {
         "https://example.test/review/v1",
     ] {
         let count = |subject, keys: &[_]| {
-            let results = bundles
-                .iter()
-                .map(|one| one.check(&subject, keys, Expected::Attestation(predicate)));
+            let results = bundles.iter().map(|one| one.check(&subject, keys, predicate));
             results.filter(Result::is_ok).count()
         };
         assert_eq!(count(about, &[key("alice")]), 1, "{predicate}");
@@ -330,7 +328,7 @@ fn no_byte_of_an_envelope_or_a_log_entry_can_change() {
     let bytes = fixture.blob(&layer.digest);
     let keys = [logged_key("alice", "keys/rekor.pub")];
     let is_good = |bytes: &[u8]| {
-        Bundle::parse(bytes).is_ok_and(|bundle| bundle.check(&digest, &keys, Expected::Signature).is_ok())
+        Bundle::parse(bytes).is_ok_and(|bundle| bundle.check(&digest, &keys, statement::SIGNATURE).is_ok())
     };
     assert!(is_good(&bytes));
     let text = String::from_utf8(bytes.clone()).unwrap();

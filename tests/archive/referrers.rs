@@ -190,7 +190,7 @@ fn saving_again_keeps_what_refers_to_the_images() {
         assert_eq!(layout.entries().len(), 1);
         bytes.push(std::fs::read(&path).unwrap());
     }
-    // The same images with the same referrers are the same archive, whatever they came from.
+    // The same images with the same referrers give the same archive, whichever form they were read from.
     assert!(bytes[1..].iter().all(|other| *other == bytes[0]));
     let amd64 = folder.path().join("amd64.tar");
     saved(&archive("r1"), &amd64, &["linux/amd64"]);

@@ -18,7 +18,7 @@ pub const SUBJECT: &str = "io.containerd.manifest.subject";
 /// One of cosign's tags, by which a manifest without a subject is a referrer; on its descriptor.
 pub const TAG: &str = "dev.sealift.tag";
 
-/// The list of these referrers, which are sorted; `None` if there are none.
+/// Makes the list of these sorted referrers; `None` if there are none.
 ///
 /// # Errors
 ///

@@ -29,7 +29,7 @@ const PREDICATE_TYPES: [&str; 3] = [
     "predicateType",
     "in-toto.io/predicate-type",
 ];
-/// Most predicate types of a referrer that are told.
+/// Most predicate types of a referrer that are reported.
 const MAX_PREDICATE_TYPES: usize = 16;
 
 /// What a referrer is.

@@ -6,7 +6,7 @@ use super::kind::predicate_types;
 use super::{ReferrerGraph, ReferrerKind};
 use crate::image::graph::Image;
 use crate::image::named::NamedImage;
-use crate::oci::{Digest, Platform};
+use crate::oci::{Digest, Platform, platform};
 
 /// A referrer, in short. All of it is what the referrer says itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -16,7 +16,10 @@ pub struct ReferrerSummary {
     /// What it refers to.
     pub of: ReferrerSubject,
     /// The platform of what it refers to, if that is the manifest of one.
-    #[serde(serialize_with = "platform_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "platform::optional_text::serialize",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub platform: Option<Platform>,
     /// Its artifact type, or the type of its content.
     #[serde(rename = "type")]
@@ -47,16 +50,6 @@ pub enum ReferrerSubject {
     Attestation,
     /// Another referrer.
     Referrer,
-}
-
-fn platform_text<S: serde::Serializer>(
-    platform: &Option<Platform>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match platform {
-        Some(platform) => serializer.collect_str(platform),
-        None => serializer.serialize_none(),
-    }
 }
 
 impl ReferrerSummary {

@@ -13,7 +13,7 @@ use super::wire::{Malformed, Reader, Write as _, without_zeros};
 const MIN_RSA: usize = 2048;
 /// Largest RSA key, in bits.
 const MAX_RSA: usize = 8192;
-/// Bit in the flags of a security key: somebody touched it.
+/// Bit in the flags of a security key: it was touched for the signature (user presence).
 const TOUCHED: u8 = 1;
 
 /// A public key that signatures can be checked with.
@@ -373,7 +373,7 @@ fn security_key_signed(
     reader.end()?;
     if flags & TOUCHED == 0 {
         return Err(Mismatch::Unsupported(
-            "a signature by a security key that nobody touched".into(),
+            "a signature by a security key without user presence".into(),
         ));
     }
     let sha256 = |bytes| ring::digest::digest(&ring::digest::SHA256, bytes);
